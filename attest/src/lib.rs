@@ -1,0 +1,15 @@
+//! What people sign and what it means: digests, names, envelopes, statements, recipes,
+//! observations, policies and verdicts.
+//!
+//! Invariant: everything here is a pure function of its arguments. No network, no files, no clock,
+//! no async runtime; bytes that are hashed or signed are kept as bytes and never written again.
+//! It must never decide anything from an unsigned byte, and never turn "unknown" into "good".
+
+pub mod canonical;
+pub mod digest;
+pub mod gap;
+pub mod name;
+
+pub use digest::Digest;
+pub use gap::{Gap, GapCode};
+pub use name::{Platform, Repository, Subject};
