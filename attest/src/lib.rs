@@ -8,7 +8,9 @@
 pub mod canonical;
 pub mod digest;
 pub mod gap;
+pub mod id;
 pub mod name;
+pub mod time;
 
 pub use digest::Digest;
 pub use gap::{Gap, GapCode};
