@@ -7,11 +7,16 @@
 
 pub mod canonical;
 pub mod digest;
+pub mod dsse;
 pub mod gap;
 pub mod id;
+pub mod key;
+pub mod level;
 pub mod name;
+pub mod statement;
 pub mod time;
 
 pub use digest::Digest;
 pub use gap::{Gap, GapCode};
+pub use level::Level;
 pub use name::{Platform, Repository, Subject};
