@@ -8,6 +8,7 @@
 pub mod canonical;
 pub mod digest;
 pub mod dsse;
+pub mod evidence;
 pub mod gap;
 pub mod id;
 pub mod key;
