@@ -1,0 +1,319 @@
+//! The content store: files by SHA-256, so that an input fetched once can be used again, also after
+//! its origin has withdrawn it (materials escrow).
+//!
+//! Layout: `<root>/blobs/<first two hex digits>/<hex>`, `<root>/staging/<unique>` while a file is
+//! being written, `<root>/records/<hex>.json` saying where a blob came from.
+//! Invariants: a file under `blobs` is complete and had its name's digest when it was put there
+//! (written to staging, synced, then renamed); several processes may share a store. Nothing is taken
+//! from it without being hashed again by whoever uses it: a disk may lie.
+//! It must never delete what another process has open for reading in a way that breaks it (unlinked
+//! files stay readable) and never grow past its bound by more than the file being written.
+
+use attest::Digest;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+/// Default bound: 20 GiB keeps the inputs of several thousand images, which share most of them.
+pub const STORE_BYTES_MAX_DEFAULT: u64 = 20 << 30;
+/// A staging file older than this belongs to a process that died.
+const STAGING_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Copy buffer: large enough that hashing, not system calls, is the cost.
+const COPY_BYTES: usize = 256 * 1024;
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk refused.
+    #[error("expected to {action} {path}: {error}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The source could not be read.
+    #[error("expected to read {from} to its end: {error}")]
+    Source {
+        /// Where the bytes were coming from.
+        from: String,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// More bytes than allowed.
+    #[error("expected at most {limit} bytes from {from}, found more")]
+    TooLarge {
+        /// Where the bytes were coming from.
+        from: String,
+        /// The bound.
+        limit: u64,
+    },
+    /// Other bytes than asked for.
+    #[error("expected {expected} from {from}, found {found}")]
+    WrongDigest {
+        /// Where the bytes were coming from.
+        from: String,
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        found: Digest,
+    },
+}
+
+impl StoreError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Io { action, path, error }
+    }
+}
+
+/// Where a blob came from: kept beside it, so that an escrowed input can be explained years later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRecord {
+    /// Where the recipe says it is.
+    pub uri: String,
+    /// Where the bytes came from.
+    pub from: String,
+    /// What vouched for it.
+    pub verified_by: String,
+    /// Seconds since 1970 when it was put here.
+    pub stored_at: u64,
+}
+
+/// A content store on disk.
+#[derive(Debug)]
+pub struct ContentStore {
+    root: PathBuf,
+    bytes_max: u64,
+    serial: AtomicU64,
+}
+
+impl ContentStore {
+    /// Opens a store, making its folders, and removes staging files of processes that died.
+    pub fn open(root: impl Into<PathBuf>, bytes_max: u64) -> Result<Self, StoreError> {
+        let root = root.into();
+        for folder in ["blobs", "staging", "records"] {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).map_err(StoreError::io("make the folder", &path))?;
+        }
+        let store = Self { root, bytes_max, serial: AtomicU64::new(0) };
+        store.sweep_staging();
+        Ok(store)
+    }
+
+    /// Where a blob is, or would be.
+    pub fn path_of(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root.join("blobs").join(&hex[..2]).join(hex)
+    }
+
+    /// Opens a blob for reading. Whoever reads it hashes it again.
+    pub fn open_blob(&self, digest: &Digest) -> Result<Option<File>, StoreError> {
+        let path = self.path_of(digest);
+        match File::open(&path) {
+            Ok(file) => {
+                // Marks the blob as used, for eviction. Failing to do so costs nothing but order.
+                let _ = file.set_modified(SystemTime::now());
+                Ok(Some(file))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("open", &path)(error)),
+        }
+    }
+
+    /// Puts bytes in. With `expected`, other bytes are refused and nothing is kept.
+    pub fn insert(
+        &self,
+        mut source: impl Read,
+        from: &str,
+        limit: u64,
+        expected: Option<&Digest>,
+    ) -> Result<(Digest, u64), StoreError> {
+        let staged = self.stage(&mut source, from, limit)?;
+        let (digest, size) = (staged.digest, staged.size);
+        if let Some(expected) = expected.filter(|e| **e != digest) {
+            let (expected, from) = (*expected, from.to_owned());
+            return Err(StoreError::WrongDigest { from, expected, found: digest });
+        }
+        self.keep(staged)?;
+        Ok((digest, size))
+    }
+
+    fn stage(&self, source: &mut dyn Read, from: &str, limit: u64) -> Result<Staged, StoreError> {
+        let name = format!("{}-{}", std::process::id(), self.serial.fetch_add(1, Ordering::Relaxed));
+        let path = self.root.join("staging").join(name);
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let mut file = file.map_err(StoreError::io("create", &path))?;
+        // From here on the staging file goes away unless it is kept.
+        let mut staged = Staged { path, size: 0, digest: Digest::from_raw([0; 32]) };
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; COPY_BYTES]);
+        loop {
+            let read = source.read(&mut buffer).map_err(|error| StoreError::Source {
+                from: from.to_owned(),
+                error,
+            })?;
+            if read == 0 {
+                break;
+            }
+            staged.size += read as u64;
+            if staged.size > limit {
+                return Err(StoreError::TooLarge { from: from.to_owned(), limit });
+            }
+            hash.update(&buffer[..read]);
+            file.write_all(&buffer[..read]).map_err(StoreError::io("write", &staged.path))?;
+        }
+        file.sync_all().map_err(StoreError::io("sync", &staged.path))?;
+        staged.digest = Digest::from_raw(hash.finalize().into());
+        Ok(staged)
+    }
+
+    fn keep(&self, staged: Staged) -> Result<(), StoreError> {
+        let path = self.path_of(&staged.digest);
+        let folder = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(folder).map_err(StoreError::io("make the folder", folder))?;
+        // Renaming over an equal file is harmless: the same digest, the same bytes.
+        fs::rename(&staged.path, &path).map_err(StoreError::io("rename into", &path))?;
+        let synced = File::open(folder).and_then(|f| f.sync_all());
+        synced.map_err(StoreError::io("sync the folder", folder))
+    }
+
+    /// Notes where a blob came from; an earlier note stays.
+    pub fn record(&self, digest: &Digest, record: &BlobRecord) -> Result<(), StoreError> {
+        let path = self.root.join("records").join(format!("{}.json", digest.hex()));
+        if path.exists() {
+            return Ok(());
+        }
+        let json = serde_json::to_vec_pretty(record).unwrap_or_default();
+        let staged = self.stage(&mut json.as_slice(), "a record", u64::MAX)?;
+        fs::rename(&staged.path, &path).map_err(StoreError::io("rename into", &path))
+    }
+
+    /// The note about a blob, if there is a readable one.
+    pub fn record_of(&self, digest: &Digest) -> Option<BlobRecord> {
+        let path = self.root.join("records").join(format!("{}.json", digest.hex()));
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    /// Removes the blobs that were not used for longest, until the store fits its bound. One
+    /// process at a time does it; another that finds it being done returns at once.
+    pub fn evict(&self) -> Result<u64, StoreError> {
+        let lock_path = self.root.join("evict.lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(StoreError::io("open", &lock_path))?;
+        if lock.try_lock().is_err() {
+            return Ok(0);
+        }
+        let mut blobs = self.blobs()?;
+        let mut total: u64 = blobs.iter().map(|blob| blob.size).sum();
+        blobs.sort_by_key(|blob| blob.used);
+        let mut removed = 0;
+        for blob in blobs {
+            if total <= self.bytes_max {
+                break;
+            }
+            fs::remove_file(&blob.path).map_err(StoreError::io("remove", &blob.path))?;
+            total -= blob.size;
+            removed += blob.size;
+        }
+        Ok(removed)
+    }
+
+    fn blobs(&self) -> Result<Vec<Stored>, StoreError> {
+        let root = self.root.join("blobs");
+        let mut found = Vec::new();
+        for folder in fs::read_dir(&root).map_err(StoreError::io("list", &root))?.flatten() {
+            let Ok(files) = fs::read_dir(folder.path()) else { continue };
+            for file in files.flatten() {
+                // Gone in between: another process evicted it.
+                let Ok(meta) = file.metadata() else { continue };
+                let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                found.push(Stored { path: file.path(), size: meta.len(), used });
+            }
+        }
+        Ok(found)
+    }
+
+    fn sweep_staging(&self) {
+        let Ok(files) = fs::read_dir(self.root.join("staging")) else { return };
+        for file in files.flatten() {
+            let age = file.metadata().and_then(|m| m.modified()).ok();
+            let age = age.and_then(|m| SystemTime::now().duration_since(m).ok());
+            if age.is_some_and(|age| age > STAGING_AGE_MAX) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+    }
+}
+
+struct Staged {
+    path: PathBuf,
+    size: u64,
+    digest: Digest,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // After a rename there is nothing left under this name.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+struct Stored {
+    path: PathBuf,
+    size: u64,
+    used: SystemTime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staging_is_empty(store: &ContentStore) -> bool {
+        fs::read_dir(store.root.join("staging")).unwrap().next().is_none()
+    }
+
+    #[test]
+    fn whole_files_or_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ContentStore::open(dir.path(), 1 << 20).unwrap();
+        let (digest, size) = store.insert(&b"hello"[..], "here", 5, None).unwrap();
+        assert_eq!((digest, size), (Digest::of(b"hello"), 5));
+        let mut text = String::new();
+        store.open_blob(&digest).unwrap().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+        let too_large = store.insert(&b"hello!"[..], "here", 5, None);
+        assert!(matches!(too_large, Err(StoreError::TooLarge { limit: 5, .. })));
+        let wrong = store.insert(&b"hallo"[..], "here", 5, Some(&digest));
+        assert!(matches!(wrong, Err(StoreError::WrongDigest { .. })));
+        assert!(store.open_blob(&Digest::of(b"hallo")).unwrap().is_none());
+        assert!(staging_is_empty(&store));
+    }
+
+    #[test]
+    fn the_least_used_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ContentStore::open(dir.path(), 8).unwrap();
+        let digests: Vec<Digest> = [b"aaaa", b"bbbb", b"cccc"]
+            .iter()
+            .map(|bytes| store.insert(&bytes[..], "x", 9, None).unwrap().0)
+            .collect();
+        for (i, digest) in digests.iter().enumerate() {
+            let file = File::open(store.path_of(digest)).unwrap();
+            let when = SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + i as u64);
+            file.set_modified(when).unwrap();
+        }
+        store.open_blob(&digests[0]).unwrap().unwrap();
+        assert_eq!(store.evict().unwrap(), 4);
+        let left: Vec<bool> =
+            digests.iter().map(|d| store.open_blob(d).unwrap().is_some()).collect();
+        assert_eq!(left, [true, false, true]);
+    }
+}
