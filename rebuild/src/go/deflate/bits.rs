@@ -1,0 +1,151 @@
+//! Bits into bytes, lowest bit first (RFC 1951, section 3.1.1).
+//!
+//! Invariant: fewer than 8 bits wait between two calls. Room is made before a block is written, so
+//! the inner loops store eight bytes at a time without growing anything.
+
+use super::{
+    huffman::Code,
+    symbols::{DISTANCE_BASE, DISTANCE_EXTRA, DISTANCE_SYMBOLS},
+    tokens::Sequence,
+};
+
+/// The most bits that one call may add: 64 less the 7 that may wait.
+const BITS_MAX: u32 = 57;
+
+/// Bytes written past the last one that counts.
+const SLACK: usize = 8;
+
+/// A buffer with a bit position.
+#[derive(Debug, Default)]
+pub(super) struct Bits {
+    bytes: Vec<u8>,
+    /// Whole bytes written.
+    at: usize,
+    /// Bits that wait, lowest first.
+    waiting: u64,
+    /// How many.
+    count: u32,
+}
+
+/// The codes of a block in the shape that the inner loop wants.
+#[derive(Debug)]
+pub(super) struct WriteTable<'a> {
+    /// For every byte its code.
+    pub(super) literals: &'a [Code; 256],
+    /// For every length minus 3 its code with the extra bits above it.
+    pub(super) lengths: &'a [Code; 256],
+    /// For every distance code its code; two more, so that five bits are always inside.
+    pub(super) distances: &'a [Code; DISTANCE_SYMBOLS + 2],
+}
+
+impl Bits {
+    /// Begins at bit 0 with the buffer of an earlier output.
+    pub(super) fn start(&mut self, bytes: Vec<u8>) {
+        *self = Self { bytes, at: 0, waiting: 0, count: 0 };
+    }
+
+    /// The whole bytes written.
+    pub(super) fn finish(&mut self) -> Vec<u8> {
+        debug_assert_eq!(self.count, 0);
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.truncate(self.at);
+        bytes
+    }
+
+    /// Makes room for this many bytes.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        let needed = self.at + bytes + SLACK;
+        if self.bytes.len() < needed {
+            self.bytes.resize(needed, 0);
+        }
+    }
+
+    /// Adds the lowest `count` bits of `value`, whose other bits are zero.
+    #[inline]
+    pub(super) fn write(&mut self, value: u64, count: u32) {
+        debug_assert!(count <= BITS_MAX && value >> count == 0);
+        self.waiting |= value << self.count;
+        self.count += count;
+        self.flush();
+    }
+
+    /// Adds a code.
+    #[inline]
+    pub(super) fn code(&mut self, code: Code) {
+        self.write(code.bits(), code.length());
+    }
+
+    /// Fills the last byte with zeros.
+    pub(super) fn align(&mut self) {
+        self.count = self.count.next_multiple_of(8);
+        self.flush();
+    }
+
+    /// Copies whole bytes; the position must be at a byte.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        debug_assert_eq!(self.count, 0);
+        self.bytes[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    /// Adds the codes of literals.
+    #[inline]
+    pub(super) fn literals(&mut self, literals: &[u8], codes: &[Code; 256]) {
+        // Three codes of 15 bits and the 7 that may wait are 52 bits.
+        let (triples, rest) = literals.as_chunks::<3>();
+        for triple in triples {
+            for &literal in triple {
+                self.add(codes[usize::from(literal)]);
+            }
+            self.flush();
+        }
+        for &literal in rest {
+            self.add(codes[usize::from(literal)]);
+        }
+        self.flush();
+    }
+
+    /// Adds the sequences of a chunk.
+    pub(super) fn sequences(
+        &mut self,
+        sequences: &[Sequence],
+        input: &[u8],
+        table: &WriteTable<'_>,
+    ) {
+        let mut rest = input;
+        for sequence in sequences {
+            let (run, tail) = rest.split_at(sequence.literals as usize);
+            self.literals(run, table.literals);
+            rest = tail;
+            let copy = sequence.copy;
+            if copy == super::tokens::Copy::NONE {
+                continue;
+            }
+            // A length takes 15 + 5 bits, a distance 15 + 13: 55 bits with the 7 that may wait.
+            self.add(table.lengths[usize::from(copy.length())]);
+            let code = copy.code();
+            self.add(table.distances[code]);
+            let base = DISTANCE_BASE.get(code).copied().unwrap_or(0);
+            let extra = DISTANCE_EXTRA.get(code).copied().unwrap_or(0);
+            self.waiting |= u64::from(copy.distance().wrapping_sub(base)) << self.count;
+            self.count += u32::from(extra);
+            self.flush();
+            rest = rest.split_at(usize::from(copy.length()) + 3).1;
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, code: Code) {
+        self.waiting |= code.bits() << self.count;
+        self.count += code.length();
+    }
+
+    /// Stores whole bytes and keeps the bits after them.
+    #[inline]
+    fn flush(&mut self) {
+        self.bytes[self.at..self.at + SLACK].copy_from_slice(&self.waiting.to_le_bytes());
+        self.at += (self.count / 8) as usize;
+        self.waiting >>= self.count & !7;
+        self.count &= 7;
+    }
+}
