@@ -11,9 +11,14 @@ pub mod dsse;
 pub mod evidence;
 pub mod gap;
 pub mod id;
+pub mod image_manifest;
 pub mod key;
 pub mod level;
 pub mod name;
+pub mod observation;
+pub mod policy;
+pub mod recipe;
+pub mod record;
 pub mod statement;
 pub mod time;
 
