@@ -2,7 +2,8 @@
 //! its origin has withdrawn it (materials escrow).
 //!
 //! Layout: `<root>/blobs/<first two hex digits>/<hex>`, `<root>/staging/<unique>` while a file is
-//! being written, `<root>/records/<hex>.json` saying where a blob came from.
+//! being written, `<root>/records/<hex>.json` saying where a blob came from, `<root>/names/<hex of a
+//! URI's digest>` saying which blob was read there last.
 //! Invariants: a file under `blobs` is complete and had its name's digest when it was put there
 //! (written to staging, synced, then renamed); several processes may share a store. Nothing is taken
 //! from it without being hashed again by whoever uses it: a disk may lie.
@@ -100,7 +101,7 @@ impl ContentStore {
     /// Opens a store, making its folders, and removes staging files of processes that died.
     pub fn open(root: impl Into<PathBuf>, bytes_max: u64) -> Result<Self, StoreError> {
         let root = root.into();
-        for folder in ["blobs", "staging", "records"] {
+        for folder in ["blobs", "staging", "records", "names"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(StoreError::io("make the folder", &path))?;
         }
@@ -200,6 +201,25 @@ impl ContentStore {
     pub fn record_of(&self, digest: &Digest) -> Option<BlobRecord> {
         let path = self.root.join("records").join(format!("{}.json", digest.hex()));
         serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    /// Remembers which blob a URI gave, for when its origin has it no more.
+    pub fn remember(&self, uri: &str, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.name_path(uri);
+        let staged = self.stage(&mut digest.to_string().as_bytes(), "a name", u64::MAX)?;
+        fs::rename(&staged.path, &path).map_err(StoreError::io("rename into", &path))
+    }
+
+    /// The blob that a URI gave when it was last read, if it is still here. Only a place to look:
+    /// whoever uses it proves it again.
+    pub fn remembered(&self, uri: &str) -> Option<Digest> {
+        let text = fs::read_to_string(self.name_path(uri)).ok()?;
+        let digest = text.parse().ok()?;
+        self.path_of(&digest).exists().then_some(digest)
+    }
+
+    fn name_path(&self, uri: &str) -> PathBuf {
+        self.root.join("names").join(Digest::of(uri.as_bytes()).hex())
     }
 
     /// Removes the blobs that were not used for longest, until the store fits its bound. One

@@ -1,0 +1,299 @@
+//! The packages of a recipe: fetched by URL, proven, unpacked.
+//!
+//! Two proofs count (apko-assembly, 4 and 20.2): the record of an index that a trusted key signed,
+//! or the signature inside the file by such a key, for packages that the index has dropped.
+//! Invariant: `Gone` is said only when a verified index lacks the package and no complete source has
+//! the file; a source that did not answer makes the whole answer "unavailable". Every file goes
+//! through the content store, so that one withdrawn later can still be rebuilt.
+
+use super::{
+    ContentStore, Material, MaterialError, Places,
+    keys::Keys,
+    spool::FileSpool,
+    store::BlobRecord,
+};
+use attest::Digest;
+use futures::{StreamExt, TryStreamExt, stream};
+use rebuild::{
+    apk::{
+        index::{Index, IndexEntry, IndexLimits},
+        package::{Package, PackageLimits},
+    },
+    apko::config::architecture,
+};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Largest index file: one of 100,000 packages is about 20 MB compressed.
+const INDEX_BYTES_MAX: u64 = 64 << 20;
+/// Packages fetched and unpacked at the same time.
+const AT_ONCE: usize = 4;
+
+/// A package that the recipe names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PackageRequest {
+    /// `busybox`.
+    pub name: String,
+    /// `1.38.0-r1`.
+    pub version: String,
+}
+
+/// The index of one repository, as far as it is proven.
+#[derive(Debug, Clone)]
+pub struct VerifiedIndex {
+    /// `<repository>/<architecture>`.
+    pub base: String,
+    /// Its records.
+    pub index: Index,
+    /// The index file itself.
+    pub material: Material,
+}
+
+/// Everything a build reads.
+#[derive(Debug, Clone)]
+pub struct Gathered {
+    /// In the order of the request.
+    pub packages: Vec<Arc<Package>>,
+    /// The verified indexes, in the order of the repositories: what a resolver needs.
+    pub indexes: Vec<VerifiedIndex>,
+    /// Every file that was read, sorted.
+    pub materials: Vec<Material>,
+}
+
+/// Where packages are looked for.
+pub struct Shelf<'a> {
+    /// Mirrors and network.
+    pub places: &'a Places,
+    /// Where files are kept.
+    pub store: &'a Arc<ContentStore>,
+    /// Who may sign.
+    pub keys: &'a Keys,
+    /// For unpacked data.
+    pub spool: &'a Path,
+}
+
+impl Shelf<'_> {
+    /// Fetches, proves and unpacks packages for one architecture (in OCI's words).
+    pub async fn gather(
+        &self,
+        repositories: &[String],
+        arch: &str,
+        wanted: &[PackageRequest],
+    ) -> Result<Gathered, MaterialError> {
+        let arch = architecture::apk(arch);
+        let bases: Vec<String> = repositories.iter().map(|r| format!("{r}/{arch}")).collect();
+        let mut indexes = Vec::new();
+        let mut unread = Vec::new();
+        for base in &bases {
+            match self.index(base).await {
+                Ok(index) => indexes.push(index),
+                Err(error) => unread.push(error),
+            }
+        }
+        let one = |request: PackageRequest| self.package(&bases, &indexes, &unread, request);
+        let found: Vec<(Arc<Package>, Material)> = stream::iter(wanted.to_vec())
+            .map(one)
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut materials: Vec<Material> = indexes.iter().map(|i| i.material.clone()).collect();
+        let mut packages = Vec::with_capacity(found.len());
+        for (package, material) in found {
+            packages.push(package);
+            materials.push(material);
+        }
+        materials.sort();
+        Ok(Gathered { packages, indexes, materials })
+    }
+
+    async fn index(&self, base: &str) -> Result<VerifiedIndex, MaterialError> {
+        let uri = format!("{base}/APKINDEX.tar.gz");
+        let (bytes, from) = self.places.read(&uri, INDEX_BYTES_MAX).await?;
+        let digest = Digest::of(&bytes);
+        let ring = self.keys.ring.clone();
+        let read = blocking(move || Index::read(&bytes, &ring, &IndexLimits::default())).await;
+        let (index, signer) = read.map_err(|error| {
+            let (uri, problem) = (uri.clone(), error.to_string());
+            if error.is_limit() {
+                MaterialError::Limit { uri, problem }
+            } else {
+                MaterialError::Unproven { uri, problem }
+            }
+        })?;
+        let verified_by = format!("signature by {}", signer.key);
+        let material = Material { uri, digest, from, verified_by };
+        Ok(VerifiedIndex { base: base.to_owned(), index, material })
+    }
+
+    async fn package(
+        &self,
+        bases: &[String],
+        indexes: &[VerifiedIndex],
+        unread: &[MaterialError],
+        request: PackageRequest,
+    ) -> Result<(Arc<Package>, Material), MaterialError> {
+        check_request(&request)?;
+        for verified in indexes {
+            let record = verified
+                .index
+                .entries
+                .iter()
+                .find(|r| r.name == request.name && r.version == request.version);
+            if let Some(record) = record {
+                let uri = format!("{}/{}", verified.base, record.file_name());
+                return self.from_index(&uri, record, &verified.material).await;
+            }
+        }
+        self.by_own_signature(bases, !indexes.is_empty(), unread, &request).await
+    }
+
+    async fn from_index(
+        &self,
+        uri: &str,
+        record: &IndexEntry,
+        index: &Material,
+    ) -> Result<(Arc<Package>, Material), MaterialError> {
+        let (package, digest, from) = self.fetch(uri).await?;
+        package.verify_against_index(record).map_err(|error| MaterialError::Unproven {
+            uri: uri.to_owned(),
+            problem: error.to_string(),
+        })?;
+        let verified_by = format!("index {} ({})", index.digest, index.verified_by);
+        self.finish(uri, package, digest, from, verified_by)
+    }
+
+    /// For a package that no verified index has: its file may still be there.
+    async fn by_own_signature(
+        &self,
+        bases: &[String],
+        some_index: bool,
+        unread: &[MaterialError],
+        request: &PackageRequest,
+    ) -> Result<(Arc<Package>, Material), MaterialError> {
+        let mut looked_at = Vec::new();
+        let mut other = None;
+        for base in bases {
+            let uri = format!("{base}/{}-{}.apk", request.name, request.version);
+            match self.fetch(&uri).await {
+                Ok((package, digest, from)) => {
+                    let signer = package.verify_signature(&self.keys.ring);
+                    let signer = signer.map_err(|error| MaterialError::Unproven {
+                        uri: uri.clone(),
+                        problem: format!("not in a verified index, and {error}"),
+                    })?;
+                    let verified_by = format!("its own signature by {}", signer.key);
+                    return self.finish(&uri, package, digest, from, verified_by);
+                }
+                Err(MaterialError::Gone { looked_at: place, .. }) => looked_at.push(place),
+                Err(error) => {
+                    other.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(error) = other {
+            return Err(error);
+        }
+        let uri = format!("{}-{}.apk", request.name, request.version);
+        if let Some(error) = unread.first().filter(|e| !matches!(e, MaterialError::Gone { .. })) {
+            let problem = format!("an index could not be used: {error}");
+            return match error {
+                MaterialError::Unproven { .. } => Err(MaterialError::Unproven { uri, problem }),
+                _ => Err(MaterialError::Unavailable { uri, problem }),
+            };
+        }
+        if !some_index {
+            let problem = "no repository of the recipe has an index".to_owned();
+            return Err(MaterialError::Unavailable { uri, problem });
+        }
+        let looked_at = format!("no verified index has it; {}", looked_at.join("; "));
+        Err(MaterialError::Gone { uri, looked_at })
+    }
+
+    /// Reads a file through the content store. What an origin has dropped may still be there.
+    async fn fetch(&self, uri: &str) -> Result<(Package, Digest, String), MaterialError> {
+        let limits = PackageLimits::default();
+        let bytes_max = limits.gzip.compressed_bytes_max;
+        let (digest, from) = match self.places.open(uri, bytes_max).await {
+            Ok(found) => {
+                let (store, name) = (Arc::clone(self.store), uri.to_owned());
+                blocking(move || {
+                    let (digest, _) = store.insert(found.bytes, &name, bytes_max, None)?;
+                    store.remember(&name, &digest)?;
+                    Ok::<_, MaterialError>((digest, found.from))
+                })
+                .await?
+            }
+            Err(error) => match self.store.remembered(uri) {
+                Some(digest) => (digest, "the content store".to_owned()),
+                None => return Err(error),
+            },
+        };
+        let (store, spool) = (Arc::clone(self.store), FileSpool::new(self.spool));
+        let name = uri.to_owned();
+        let package = blocking(move || {
+            let file = store.open_blob(&digest)?.ok_or_else(|| MaterialError::Unavailable {
+                uri: name.clone(),
+                problem: "the content store lost it while it was being read".to_owned(),
+            })?;
+            Package::read(file, &spool, &limits).map_err(|error| {
+                let (uri, problem) = (name.clone(), error.to_string());
+                if error.problem.is_limit() {
+                    MaterialError::Limit { uri, problem }
+                } else {
+                    MaterialError::Unproven { uri, problem }
+                }
+            })
+        })
+        .await?;
+        // The store's disk may have changed the bytes: what was read is what is recorded.
+        let read = package.file_sha256;
+        Ok((package, read, from))
+    }
+
+    fn finish(
+        &self,
+        uri: &str,
+        package: Package,
+        digest: Digest,
+        from: String,
+        verified_by: String,
+    ) -> Result<(Arc<Package>, Material), MaterialError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let record = BlobRecord {
+            uri: uri.to_owned(),
+            from: from.clone(),
+            verified_by: verified_by.clone(),
+            stored_at: now,
+        };
+        self.store.record(&digest, &record)?;
+        let material = Material { uri: uri.to_owned(), digest, from, verified_by };
+        Ok((Arc::new(package), material))
+    }
+}
+
+/// A name or version that would change the URL it becomes part of is refused.
+fn check_request(request: &PackageRequest) -> Result<(), MaterialError> {
+    let plain = |text: &str| {
+        (1..=200).contains(&text.len())
+            && !text.starts_with('.')
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-~:".contains(&b))
+    };
+    if plain(&request.name) && plain(&request.version) {
+        return Ok(());
+    }
+    let PackageRequest { name, version } = request;
+    let problem = format!("expected a plain package name and version, found {name:?} {version:?}");
+    Err(MaterialError::Limit { uri: "package".to_owned(), problem })
+}
+
+/// Runs what hashes and unpacks away from the threads that wait for the network.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        // The work is never cancelled; a panic in it goes on here.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

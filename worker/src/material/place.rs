@@ -1,0 +1,196 @@
+//! Where a material may be read: its mirrors in the order of the policy, then its origin.
+//!
+//! Invariant: the first source that has it is used; a complete mirror that lacks it is a definite
+//! answer, any other source that fails is an operational error, unless a later one has it. A URI
+//! can't name a file outside a mirror's folder.
+
+use super::MaterialError;
+use attest::policy::Mirror;
+use oci::{NetworkPolicy, fetch::Fetcher};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+use url::Url;
+
+/// Knows the mirrors and may speak to the network.
+pub struct Places {
+    mirrors: Vec<Mirror>,
+    fetcher: Fetcher,
+}
+
+/// A material's bytes as a stream, and where they come from.
+pub struct Found {
+    /// The place, for the record.
+    pub from: String,
+    /// The bytes; reading may block.
+    pub bytes: Box<dyn Read + Send>,
+}
+
+/// What one source says.
+enum Answer {
+    Has(Found),
+    Lacks { certain: bool, place: String },
+}
+
+impl Places {
+    /// Mirrors are asked in order, then the origin, under the network policy.
+    pub fn new(mirrors: Vec<Mirror>, network: &NetworkPolicy) -> Result<Self, MaterialError> {
+        let fetcher = Fetcher::new(network).map_err(|error| MaterialError::Unavailable {
+            uri: "the network".into(),
+            problem: error.to_string(),
+        })?;
+        Ok(Self { mirrors, fetcher })
+    }
+
+    /// Opens a material for reading. `Gone` only where a complete mirror or the origin itself says
+    /// so.
+    pub async fn open(&self, uri: &str, bytes_max: u64) -> Result<Found, MaterialError> {
+        check_components(uri)?;
+        let mut looked_at = Vec::new();
+        let mut gone = false;
+        let mut problem = None;
+        let mirrors = self.mirrors.iter().filter_map(|m| Some((m.locate(uri)?, m.complete)));
+        let origin = (uri.to_owned(), true);
+        for (place, complete) in mirrors.chain([origin]) {
+            match self.ask(&place, complete, bytes_max).await {
+                Ok(Answer::Has(found)) => return Ok(found),
+                Ok(Answer::Lacks { certain, place }) => {
+                    looked_at.push(place);
+                    if certain {
+                        gone = true;
+                        break;
+                    }
+                }
+                Err(error) => {
+                    problem.get_or_insert(error);
+                }
+            }
+        }
+        match problem {
+            _ if gone => Err(MaterialError::Gone {
+                uri: uri.to_owned(),
+                looked_at: format!("looked for at {}", looked_at.join(", ")),
+            }),
+            Some(error) => Err(error),
+            None => Err(MaterialError::Unavailable {
+                uri: uri.to_owned(),
+                problem: format!("not at {}, which need not be complete", looked_at.join(", ")),
+            }),
+        }
+    }
+
+    /// The whole material in memory.
+    pub async fn read(
+        &self,
+        uri: &str,
+        bytes_max: u64,
+    ) -> Result<(Vec<u8>, String), MaterialError> {
+        let Found { from, bytes } = self.open(uri, bytes_max).await?;
+        let label = uri.to_owned();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut all = Vec::new();
+            bytes.take(bytes_max.saturating_add(1)).read_to_end(&mut all).map(|_| all)
+        });
+        let all = read.await.map_err(io::Error::other).flatten();
+        let all = all.map_err(|e| unavailable(&label, &e))?;
+        if all.len() as u64 > bytes_max {
+            let problem = format!("expected at most {bytes_max} bytes, found more");
+            return Err(MaterialError::Limit { uri: label, problem });
+        }
+        Ok((all, from))
+    }
+
+    async fn ask(&self, place: &str, complete: bool, max: u64) -> Result<Answer, MaterialError> {
+        if let Some(path) = folder_path(place) {
+            return open_file(&path, complete);
+        }
+        match self.fetcher.get(place, max).await {
+            Ok(Some(body)) => {
+                let bytes = Box::new(body.into_blocking_reader());
+                Ok(Answer::Has(Found { from: place.to_owned(), bytes }))
+            }
+            Ok(None) => Ok(Answer::Lacks { certain: complete, place: place.to_owned() }),
+            Err(error) => Err(unavailable(place, &error)),
+        }
+    }
+}
+
+fn unavailable(uri: &str, problem: &dyn std::fmt::Display) -> MaterialError {
+    MaterialError::Unavailable { uri: uri.to_owned(), problem: problem.to_string() }
+}
+
+/// `file:///srv/mirror/x` or a plain path; none for what goes over the network.
+fn folder_path(place: &str) -> Option<PathBuf> {
+    match Url::parse(place) {
+        Ok(url) if url.scheme() == "file" => url.to_file_path().ok(),
+        Ok(url) if matches!(url.scheme(), "http" | "https") => None,
+        _ => Some(PathBuf::from(place)),
+    }
+}
+
+fn open_file(path: &Path, complete: bool) -> Result<Answer, MaterialError> {
+    let shown = path.display().to_string();
+    match File::open(path) {
+        Ok(file) if file.metadata().is_ok_and(|m| m.is_file()) => {
+            Ok(Answer::Has(Found { from: format!("file://{shown}"), bytes: Box::new(file) }))
+        }
+        Ok(_) => Err(unavailable(&shown, &"expected a file, found something else")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A mirror whose whole folder is missing is not mounted; that says nothing.
+            let there = path.ancestors().skip(1).find(|a| a.is_dir());
+            let certain = complete && there.is_some_and(|a| a.parent().is_some());
+            Ok(Answer::Lacks { certain, place: shown })
+        }
+        Err(error) => Err(unavailable(&shown, &error)),
+    }
+}
+
+/// Refuses what could climb out of a mirror's folder or hide what is asked for.
+fn check_components(uri: &str) -> Result<(), MaterialError> {
+    let path = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let bad = path.split('/').any(|c| matches!(c, "." | "..") || c.contains('\\'))
+        || uri.chars().any(|c| c.is_control() || matches!(c, '?' | '#' | '%'));
+    if bad {
+        let problem = format!("expected a URI of plain path components, found {uri:?}");
+        return Err(MaterialError::Limit { uri: uri.chars().take(300).collect(), problem });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(folder: &Path, complete: bool) -> Places {
+        let url = format!("file://{}/", folder.display());
+        let mirror = Mirror { prefix: "https://packages.test/".into(), url, complete };
+        Places::new(vec![mirror], &NetworkPolicy::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn gone_is_said_only_where_a_complete_source_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), b"x").unwrap();
+        let complete = places(dir.path(), true);
+        let (bytes, from) = complete.read("https://packages.test/a", 10).await.unwrap();
+        assert_eq!(bytes, b"x");
+        assert!(from.starts_with("file:///"));
+        let gone = complete.read("https://packages.test/b", 10).await.unwrap_err();
+        assert!(matches!(gone, MaterialError::Gone { .. }), "{gone}");
+        let partial = places(dir.path(), false);
+        let unknown = partial.read("https://packages.test/b", 10).await.unwrap_err();
+        assert!(matches!(unknown, MaterialError::Unavailable { .. }), "{unknown}");
+    }
+
+    #[tokio::test]
+    async fn nothing_outside_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = places(dir.path(), true);
+        for uri in ["https://packages.test/../x", "https://packages.test/%2e%2e/x"] {
+            let refused = places.read(uri, 10).await.unwrap_err();
+            assert!(matches!(refused, MaterialError::Limit { .. }), "{refused}");
+        }
+    }
+}

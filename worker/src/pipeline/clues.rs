@@ -1,0 +1,107 @@
+//! What the published image gives away about choices that its recipe leaves open: the order in
+//! which packages were installed, the key files that discovery gave that day, the time of creation.
+//!
+//! Invariant: a clue only chooses among outputs that the attested recipe allows; the package set
+//! and the bytes of every key come from elsewhere (apko-assembly, 3.5 and 20.2). A layer that can't
+//! be read strictly gives no clue, never an error: the comparison will say what is wrong with it.
+
+use attest::{Digest, time::Timestamp};
+use flate2::read::GzDecoder;
+use rebuild::{
+    apk::tar::{Reader, TarLimits},
+    compare::ImageBytes,
+    go::tar::Kind,
+};
+use std::{collections::BTreeMap, io::Read};
+
+/// Uncompressed bytes of the last layer that are looked through.
+const LAYER_BYTES_MAX: u64 = 16 << 30;
+/// Largest installed database: 2,000 packages of 50 files are about 20 MB.
+const DATABASE_BYTES_MAX: u64 = 256 << 20;
+/// Largest key file that is hashed.
+const KEY_BYTES_MAX: u64 = 64 << 10;
+/// Most key files that are looked at.
+const KEYS_MAX: usize = 256;
+
+/// What was seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Clues {
+    /// Package names in the order of the installed database; none where it was not found.
+    pub installed: Option<Vec<(String, String)>>,
+    /// Digest of each file in `etc/apk/keys`, by its name.
+    pub keys: BTreeMap<String, Digest>,
+    /// `created` of the image configuration.
+    pub created: Option<Timestamp>,
+}
+
+impl Clues {
+    /// Looks at the configuration and the last layer.
+    pub fn read(image: &dyn ImageBytes, layers: usize) -> Self {
+        let mut clues = Self { created: created(image.config()), ..Self::default() };
+        if let Some(last) = layers.checked_sub(1)
+            && let Ok(blob) = image.layer(last)
+        {
+            // Whatever was seen before an error is still only a clue.
+            let _ = clues.look_through(blob);
+        }
+        clues
+    }
+
+    fn look_through(&mut self, blob: Box<dyn Read + '_>) -> Option<()> {
+        let stream = GzDecoder::new(blob).take(LAYER_BYTES_MAX);
+        let mut tar = Reader::new(stream, TarLimits::default());
+        while let Some(header) = tar.next_entry().ok()? {
+            if header.kind != Kind::Regular {
+                continue;
+            }
+            match header.name.as_slice() {
+                b"usr/lib/apk/db/installed" | b"lib/apk/db/installed" => {
+                    let text = tar.content(DATABASE_BYTES_MAX).ok()?;
+                    self.installed = Some(package_order(&String::from_utf8_lossy(&text)));
+                }
+                name => {
+                    let file = name.strip_prefix(b"etc/apk/keys/").unwrap_or_default();
+                    let file = String::from_utf8(file.to_vec()).ok().filter(|f| !f.is_empty());
+                    if let Some(file) = file.filter(|_| self.keys.len() < KEYS_MAX) {
+                        let bytes = tar.content(KEY_BYTES_MAX).ok()?;
+                        self.keys.insert(file, Digest::of(&bytes));
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+fn created(config: &[u8]) -> Option<Timestamp> {
+    let value: serde_json::Value = serde_json::from_slice(config).ok()?;
+    value.get("created")?.as_str()?.parse().ok()
+}
+
+/// Name and version of each record of an installed database, in its order.
+fn package_order(database: &str) -> Vec<(String, String)> {
+    let mut order: Vec<(String, String)> = Vec::new();
+    for line in database.lines() {
+        if let Some(name) = line.strip_prefix("P:") {
+            order.push((name.to_owned(), String::new()));
+        } else if let (Some(version), Some(last)) = (line.strip_prefix("V:"), order.last_mut()) {
+            if last.1.is_empty() {
+                last.1 = version.to_owned();
+            }
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::package_order;
+
+    #[test]
+    fn names_and_versions_in_order() {
+        let database = "P:b\nV:1-r0\nT:x\n\nP:a\nV:2-r0\n\n";
+        let pair = |n: &str, v: &str| (n.to_owned(), v.to_owned());
+        assert_eq!(package_order(database), [pair("b", "1-r0"), pair("a", "2-r0")]);
+        assert!(package_order("V:1\n").is_empty());
+    }
+}
