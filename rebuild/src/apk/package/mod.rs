@@ -12,7 +12,7 @@ mod trust;
 
 pub use super::pkginfo::{PackageInfo, PkgInfoError};
 pub use problem::{PackageError, PackageProblem};
-pub use trust::{PackageSignature, TrustError};
+pub use trust::{PackageSignature, TrustError, TrustProblem};
 
 use super::{gzip::GzipLimits, tar::TarLimits};
 use crate::{

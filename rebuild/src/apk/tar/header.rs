@@ -59,6 +59,11 @@ impl Text {
         }
         Ok(self.value)
     }
+
+    /// The value up to its NUL, of a field that says nothing for this kind of entry.
+    pub(super) fn cut(self) -> Vec<u8> {
+        self.value
+    }
 }
 
 impl RawHeader {

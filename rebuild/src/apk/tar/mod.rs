@@ -364,13 +364,15 @@ fn merge(raw: RawHeader, pending: Pending) -> Result<Header, TarProblem> {
     };
     let link_name = match records.link_path.or(pending.long_link) {
         Some(name) => name,
-        None => raw.link_name.strict("linkname")?,
+        None if is_link(&kind) => raw.link_name.strict("linkname")?,
+        // abuild-tar keeps a checksum of its own in a file's unused field, behind a NUL.
+        None => raw.link_name.cut(),
     };
     let size = size_of(raw.size, records.size)?;
     if name.is_empty() {
         return Err(TarProblem::EmptyName);
     }
-    if matches!(kind, Kind::HardLink | Kind::Symlink) && link_name.is_empty() {
+    if is_link(&kind) && link_name.is_empty() {
         return Err(TarProblem::EmptyLink);
     }
     // Some readers make a directory of such an entry, others a file.
@@ -408,6 +410,10 @@ fn size_of(field: u64, record: Option<u64>) -> Result<u64, TarProblem> {
         Some(record) if record == field || (field == 0 && record > FIELD_MAX) => Ok(record),
         Some(record) => Err(TarProblem::ContradictingSize { field, record }),
     }
+}
+
+fn is_link(kind: &Kind) -> bool {
+    matches!(kind, Kind::HardLink | Kind::Symlink)
 }
 
 fn kind_of(type_flag: u8) -> Result<Kind, TarProblem> {
