@@ -5,10 +5,13 @@
 //! no async runtime; bytes that are hashed or signed are kept as bytes and never written again.
 //! It must never decide anything from an unsigned byte, and never turn "unknown" into "good".
 
+pub mod bundle;
+mod base64_text;
 pub mod canonical;
 pub mod digest;
 pub mod dsse;
 pub mod evidence;
+pub mod evidence_set;
 pub mod gap;
 pub mod id;
 pub mod image_manifest;
@@ -21,6 +24,7 @@ pub mod recipe;
 pub mod record;
 pub mod statement;
 pub mod time;
+pub mod trust;
 
 pub use digest::Digest;
 pub use gap::{Gap, GapCode};

@@ -3,9 +3,8 @@
 //! Invariant: plain facts with one JSON spelling each; unknown fields are refused. Lists keep the
 //! order in which the worker gave them. What is bounded how is in `check.rs`.
 
-use crate::{Digest, Gap, Level};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::{Digest, Gap, Level, base64_text};
+use serde::{Deserialize, Serialize};
 
 /// What happened to one execution of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +88,7 @@ pub struct Output {
     /// The rebuilt layers, in order.
     pub layers: Vec<LayerOutput>,
     /// The rebuilt manifest itself, at most [`super::MANIFEST_BYTES_MAX`]; base64 in JSON.
-    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+    #[serde(with = "base64_text")]
     pub manifest_bytes: Vec<u8>,
     /// The rebuilt index, if its bytes followed from the evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -238,15 +237,4 @@ pub struct Durations {
     pub compare_ms: u64,
     /// CPU time of all of it.
     pub cpu_ms: u64,
-}
-
-pub(crate) fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&STANDARD.encode(bytes))
-}
-
-pub(crate) fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-    STANDARD
-        .decode(text.as_bytes())
-        .map_err(|error| serde::de::Error::custom(format!("expected base64: {error}")))
 }
