@@ -267,11 +267,21 @@ fn layout(whole: &str, rest: &str) -> Result<ImageReference, ReferenceError> {
 /// Splits `REPO:TAG` as the ref names of a layout are written. The colon of a port is followed by
 /// a slash, the colon of a tag never is.
 pub(crate) fn split_tag(name: &str) -> Result<(Repository, Option<Tag>), ReferenceError> {
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => {
-            Ok((repository.parse()?, Some(tag.parse()?)))
-        }
-        _ => Ok((name.parse()?, None)),
+    let (repository, tag) = match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag.parse()?)),
+        _ => (name, None),
+    };
+    let repository: Repository = repository.parse()?;
+    // Any colon that is left belongs to a port, so a host must stand before it.
+    let host_ok = match host_and_path(&repository) {
+        Some((host, _)) => check_host(host).is_some(),
+        None => !repository.as_str().contains(':'),
+    };
+    if host_ok {
+        Ok((repository, tag))
+    } else {
+        let expected = "a repository like demo/hello or registry.example:5000/demo/hello";
+        Err(ReferenceError::new(expected, name))
     }
 }
 
@@ -282,7 +292,6 @@ fn registry(text: &str) -> Result<ImageReference, ReferenceError> {
     let Some((host, path)) = host_and_path(&written) else {
         return Err(bad("a host first, as in docker.io/library/alpine:3 or oci:DIR:REF"));
     };
-    check_host(host).ok_or_else(|| bad("a host like registry.example or 127.0.0.1:5000"))?;
     let target = match (tag, digest) {
         (_, Some(digest)) => Target::Digest(digest),
         (Some(tag), None) => Target::Tag(tag),
@@ -368,8 +377,8 @@ mod tests {
             ("registry.example/../etc:1", "repository"),
             ("http://registry.example/app:1", "repository"),
             ("user@registry.example/app:1", "repository"),
-            ("registry.example:99999/app:1", "a host like"),
-            ("registry.example:0/app:1", "a host like"),
+            ("registry.example:99999/app:1", "registry.example:5000"),
+            ("registry.example:0/app:1", "registry.example:5000"),
             ("oci:", "a folder"),
             ("oci::demo:latest", "a folder"),
             ("oci:DIR", "oci:DIR:REF"),
