@@ -20,6 +20,7 @@ pub mod level;
 pub mod name;
 pub mod observation;
 pub mod policy;
+pub mod provenance;
 pub mod recipe;
 pub mod record;
 pub mod statement;

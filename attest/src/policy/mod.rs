@@ -321,9 +321,13 @@ impl Policy {
         self.waivers.iter().filter(move |waiver| waiver.covers(source, repository, digests))
     }
 
-    /// The first rule about packages from this URL.
+    /// The first rule about packages from this URL: of a repository, with or without its last
+    /// `/`, or of something in it.
     pub fn package_repository_for(&self, url: &str) -> Option<&PackageRepository> {
-        self.package_repositories.iter().find(|repository| repository.url.matches(url))
+        let folder = format!("{url}/");
+        self.package_repositories
+            .iter()
+            .find(|repository| repository.url.matches(url) || repository.url.matches(&folder))
     }
 
     /// The operator of this name.
