@@ -5,11 +5,14 @@
 //! read in two ways. Reading is not trusting: what a file says about itself is checked, where it
 //! came from is a separate question with its own answer. Nothing here touches a file system.
 
+pub mod dependency;
 mod gzip;
 pub mod index;
 pub mod key;
 pub mod package;
 pub mod pkginfo;
+pub mod resolver;
 pub mod tar;
+pub mod version;
 
 pub use gzip::{GzipError, GzipLimits};
