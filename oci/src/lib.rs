@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod media;
 pub mod network;
 pub mod reference;
+pub mod registry;
 pub mod source;
 
 pub use attest::evidence::{EvidenceKind, RawEvidence};
@@ -26,4 +27,5 @@ pub use layout::Layout;
 pub use manifest::{Descriptor, Index, Manifest};
 pub use network::{HostException, NetworkPolicy};
 pub use reference::{ImageReference, LayoutTarget, Tag, Target};
+pub use registry::{Credentials, Registry, Timing};
 pub use source::{ImageSource, Resolved, SourceOptions};

@@ -12,6 +12,7 @@ use crate::{
     media,
     network::NetworkPolicy,
     reference::{ImageReference, Tag},
+    registry::{Credentials, Registry, Timing},
 };
 use attest::{Digest, Repository};
 use std::path::Path;
@@ -41,6 +42,10 @@ impl Resolved {
 pub struct SourceOptions {
     /// Which hosts may be spoken to beyond public ones over HTTPS.
     pub network: NetworkPolicy,
+    /// Where credentials for registries come from.
+    pub credentials: Credentials,
+    /// Timeouts and attempts.
+    pub timing: Timing,
 }
 
 /// A place that holds images.
@@ -48,15 +53,16 @@ pub struct SourceOptions {
 pub enum ImageSource {
     /// An OCI layout folder.
     Layout(Layout),
+    /// Registries; the host is the first part of each repository.
+    Registry(Registry),
 }
 
 impl ImageSource {
     /// Opens the place that the reference is in. A registry is not spoken to yet.
     pub fn open(reference: &ImageReference, options: &SourceOptions) -> Result<Self, Error> {
-        let _ = options;
         match reference {
             ImageReference::Layout { dir, .. } => Ok(Self::Layout(Layout::open(dir)?)),
-            ImageReference::Registry { .. } => Err(Error::not_found("a registry client")),
+            ImageReference::Registry { .. } => Ok(Self::Registry(Registry::new(options))),
         }
     }
 
@@ -64,6 +70,9 @@ impl ImageSource {
     pub async fn resolve(&self, reference: &ImageReference) -> Result<Resolved, Error> {
         match (self, reference) {
             (Self::Layout(layout), ImageReference::Layout { target, .. }) => layout.resolve(target),
+            (Self::Registry(registry), ImageReference::Registry { repository, target }) => {
+                registry.resolve(repository, target).await
+            }
             _ => Err(Error::malformed("the reference", "a reference into this source", "another")),
         }
     }
@@ -76,6 +85,7 @@ impl ImageSource {
     ) -> Result<Resolved, Error> {
         match self {
             Self::Layout(layout) => layout.manifest(repository, digest),
+            Self::Registry(registry) => registry.manifest(repository, digest).await,
         }
     }
 
@@ -83,6 +93,7 @@ impl ImageSource {
     pub async fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, Error> {
         match self {
             Self::Layout(layout) => layout.tag(repository, tag),
+            Self::Registry(registry) => registry.tag(repository, tag).await,
         }
     }
 
@@ -95,6 +106,7 @@ impl ImageSource {
     ) -> Result<Vec<Descriptor>, Error> {
         let found = match self {
             Self::Layout(layout) => layout.referrers(repository, digest)?,
+            Self::Registry(registry) => registry.referrers(repository, digest).await?,
         };
         if found.len() > media::REFERRERS_MAX {
             let what = format!("the referrers of {repository}@{digest}");
@@ -106,6 +118,22 @@ impl ImageSource {
             ));
         }
         Ok(found)
+    }
+
+    /// An error unless the reference still names `digest`. References by digest always do.
+    pub async fn still_names(
+        &self,
+        reference: &ImageReference,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        if reference.digest().is_some() {
+            return Ok(());
+        }
+        let found = self.resolve(reference).await?.digest;
+        if found == *digest {
+            return Ok(());
+        }
+        Err(Error::TagMoved { tag: reference.to_string(), expected: *digest, found })
     }
 
     /// A blob's bytes, in memory, at most `bytes_max`.
@@ -136,6 +164,7 @@ impl ImageSource {
                 let file = layout.open_blob(descriptor, &what)?;
                 Ok(BlobReader::new(tokio::fs::File::from_std(file), descriptor, what))
             }
+            Self::Registry(registry) => registry.blob_reader(repository, descriptor).await,
         }
     }
 
