@@ -250,10 +250,7 @@ impl<'a> LayerStream<'a> {
         let mut buffer = vec![0; BUFFER_BYTES];
         while self.pull(&mut buffer)? > 0 {}
         self.tap.drain()?;
-        let gzip = match &self.stream {
-            Stream::Gzip(stream) => stream.header(),
-            _ => None,
-        };
+        let gzip = self.header();
         Ok(LayerFacts {
             blob: Digest::from_raw(self.tap.hash.finalize().into()),
             blob_size: self.tap.taken,
@@ -263,6 +260,14 @@ impl<'a> LayerStream<'a> {
             diff_id: Digest::from_raw(self.hash.finalize().into()),
             size: self.unpacked,
         })
+    }
+
+    /// The first gzip member's header, once something was pulled.
+    pub(super) fn header(&self) -> Option<GzipHeader> {
+        match &self.stream {
+            Stream::Gzip(stream) => stream.header(),
+            _ => None,
+        }
     }
 
     fn check_ratio(&self) -> Result<(), CompareError> {

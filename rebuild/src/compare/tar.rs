@@ -21,7 +21,7 @@ use super::{
 };
 use extension::Extensions;
 use header::BLOCK;
-pub(super) use header::{EntryKind, Format, TarEntry};
+pub(super) use header::{EntryKind, TarEntry, clean};
 use sha2::{Digest as _, Sha256};
 use std::sync::atomic::{AtomicU64, Ordering};
 
