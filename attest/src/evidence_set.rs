@@ -493,7 +493,11 @@ mod tests {
         let wrong = |error| matches!(error, EvidenceSetError::Bytes { .. });
         assert!(wrong(with(&|s| s.manifest.push(b' '))));
         assert!(wrong(with(&|s| s.config = Some(b"[]".to_vec()))));
+        // Each piece of evidence checks itself when it is read.
         with(&|s| s.publisher[0].bytes.push(b' '));
+        let mut unread = set();
+        unread.publisher[0].bytes.push(b' ');
+        assert!(wrong(unread.check().unwrap_err()));
         let foreign = json!({"manifests": [{"digest": Digest::of(b"x")}]}).to_string();
         let error = with(&|s| s.index = Some(foreign.clone().into_bytes()));
         assert!(matches!(error, EvidenceSetError::Index(_)));

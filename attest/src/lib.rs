@@ -26,6 +26,7 @@ pub mod record;
 pub mod statement;
 pub mod time;
 pub mod trust;
+pub mod verdict;
 
 pub use digest::Digest;
 pub use gap::{Gap, GapCode};

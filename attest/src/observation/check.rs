@@ -15,6 +15,7 @@ use crate::{
     id::WorkerId,
     image_manifest::{ImageManifest, ManifestError},
     name::NameError,
+    recipe::RECIPES_MAX,
     statement::StatementError,
 };
 
@@ -24,8 +25,6 @@ pub const MATERIALS_MAX: usize = 4096;
 pub const LAYERS_MAX: usize = 127;
 /// Most gaps, hints, searched flags, paths of one hint, reasons of one layer.
 pub const LIST_MAX: usize = 256;
-/// Most recipes of one job (command line: "each is tried (at most four)").
-pub const RECIPES_MAX: usize = 4;
 /// Longest text: a path of Linux has at most 4096 bytes, a URI here no more.
 pub const TEXT_BYTES_MAX: usize = 4096;
 /// Longest name of a class, limit, hint or flag.

@@ -20,7 +20,7 @@ pub(crate) mod strategy;
 #[cfg(test)]
 mod tests;
 
-pub use check::{ObservationError, RECIPES_MAX, one_line};
+pub use check::{ObservationError, one_line};
 pub use facts::{
     Builder, CacheState, Compared, Durations, Environment, Hint, LayerHygieneFact, LayerOutput,
     Material, Outcome, Output, Refusal, Searched, Source,

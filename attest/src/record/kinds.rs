@@ -253,7 +253,7 @@ impl Record for JobAnnounce {
         text("rebuilder", &self.rebuilder)?;
         text("class", &self.class)?;
         let ordered = self.recipes.windows(2).all(|pair| pair[0] < pair[1]);
-        if self.recipes.len() > crate::observation::RECIPES_MAX || !ordered {
+        if self.recipes.len() > crate::recipe::RECIPES_MAX || !ordered {
             let expected = "at most 4 digests, ascending";
             return Err(RecordError::Field { field: "recipes", expected });
         }
