@@ -57,10 +57,10 @@ impl Encoder {
     /// (its former contents are dropped). The output ends with an empty stored block, so that it
     /// ends at a byte; if `last`, the final empty block follows.
     ///
-    /// A window holds at most 2 MiB, `dictionary` must not exceed its length.
+    /// A window holds at most 2,064,384 bytes, and `dictionary` must not exceed its length.
     pub fn encode(&mut self, window: &[u8], dictionary: usize, last: bool, out: &mut Vec<u8>) {
         self.writer.start(std::mem::take(out));
-        self.matcher.start(window.len());
+        self.matcher.start();
         self.tokens.clear();
         if dictionary > 0 && dictionary < window.len() {
             self.matcher.run(&window[..dictionary], 0, &mut self.tokens);

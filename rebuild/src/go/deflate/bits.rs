@@ -3,14 +3,13 @@
 //! Invariant: fewer than 8 bits wait between two calls. Room is made before a block is written, so
 //! the inner loops store eight bytes at a time without growing anything.
 
-use super::{
-    huffman::Code,
-    symbols::{DISTANCE_BASE, DISTANCE_EXTRA, DISTANCE_SYMBOLS},
-    tokens::Sequence,
-};
+use super::{huffman::Code, symbols::DISTANCE_SYMBOLS, tokens::Sequence};
 
 /// The most bits that one call may add: 64 less the 7 that may wait.
 const BITS_MAX: u32 = 57;
+
+/// Literals written between two flushes: three codes of 15 bits and the 7 that may wait are 52 bits.
+const RUN_STEP: usize = 3;
 
 /// Bytes written past the last one that counts.
 const SLACK: usize = 8;
@@ -35,7 +34,14 @@ pub(super) struct WriteTable<'a> {
     /// For every length minus 3 its code with the extra bits above it.
     pub(super) lengths: &'a [Code; 256],
     /// For every distance code its code; two more, so that five bits are always inside.
-    pub(super) distances: &'a [Code; DISTANCE_SYMBOLS + 2],
+    pub(super) distances: &'a [DistanceCode; DISTANCE_SYMBOLS + 2],
+}
+
+/// The code of a distance and how many extra bits follow it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DistanceCode {
+    pub(super) code: Code,
+    pub(super) extra: u32,
 }
 
 impl Bits {
@@ -89,10 +95,8 @@ impl Bits {
     }
 
     /// Adds the codes of literals.
-    #[inline]
     pub(super) fn literals(&mut self, literals: &[u8], codes: &[Code; 256]) {
-        // Three codes of 15 bits and the 7 that may wait are 52 bits.
-        let (triples, rest) = literals.as_chunks::<3>();
+        let (triples, rest) = literals.as_chunks::<RUN_STEP>();
         for triple in triples {
             for &literal in triple {
                 self.add(codes[usize::from(literal)]);
@@ -105,33 +109,50 @@ impl Bits {
         self.flush();
     }
 
-    /// Adds the sequences of a chunk.
+    /// Adds the sequences of a chunk, whose literals lie in `literals` with some slack behind.
     pub(super) fn sequences(
         &mut self,
         sequences: &[Sequence],
-        input: &[u8],
+        literals: &[u8],
         table: &WriteTable<'_>,
     ) {
-        let mut rest = input;
+        let mut at = 0;
         for sequence in sequences {
-            let (run, tail) = rest.split_at(sequence.literals as usize);
-            self.literals(run, table.literals);
-            rest = tail;
+            let run = sequence.literals as usize;
+            let mut left = run;
+            let mut from = at;
+            at += run;
+            loop {
+                // Always three, of which those beyond the run add no bits: runs are short, and
+                // their lengths cannot be predicted.
+                let Some(three) = literals[from..].first_chunk::<RUN_STEP>() else { break };
+                for (place, &literal) in three.iter().enumerate() {
+                    self.add_if(place < left, table.literals[usize::from(literal)]);
+                }
+                self.flush();
+                if left <= RUN_STEP {
+                    break;
+                }
+                left -= RUN_STEP;
+                from += RUN_STEP;
+            }
             let copy = sequence.copy;
             if copy == super::tokens::Copy::NONE {
                 continue;
             }
             // A length takes 15 + 5 bits, a distance 15 + 13: 55 bits with the 7 that may wait.
             self.add(table.lengths[usize::from(copy.length())]);
-            let code = copy.code();
-            self.add(table.distances[code]);
-            let base = DISTANCE_BASE.get(code).copied().unwrap_or(0);
-            let extra = DISTANCE_EXTRA.get(code).copied().unwrap_or(0);
-            self.waiting |= u64::from(copy.distance().wrapping_sub(base)) << self.count;
-            self.count += u32::from(extra);
+            let distance = table.distances[copy.code()];
+            self.add(distance.code);
+            self.waiting |= copy.extra() << self.count;
+            self.count += distance.extra;
             self.flush();
-            rest = rest.split_at(usize::from(copy.length()) + 3).1;
         }
+    }
+
+    #[inline]
+    fn add_if(&mut self, condition: bool, code: Code) {
+        self.add(if condition { code } else { Code::default() });
     }
 
     #[inline]

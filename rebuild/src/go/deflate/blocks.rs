@@ -5,15 +5,16 @@
 
 use super::{
     Variant,
-    bits::{Bits, WriteTable},
+    bits::{Bits, DistanceCode, WriteTable},
     estimate,
     frequencies::{Frequencies, cost, covered},
     header::Header,
     huffman::{CODE_BITS_MAX, Code, generate},
     symbols::{
-        DISTANCE_SYMBOLS, END_OF_BLOCK, LENGTH_BASE, LENGTH_CODE, LENGTH_EXTRA, LITERAL_SYMBOLS,
+        DISTANCE_EXTRA, DISTANCE_SYMBOLS, END_OF_BLOCK, LENGTH_BASE, LENGTH_CODE, LENGTH_EXTRA,
+        LITERAL_SYMBOLS,
     },
-    tokens::Tokens,
+    tokens::{Tokens, histogram},
 };
 
 /// Blocks with fewer tokens are tried with the fixed tables as well.
@@ -173,7 +174,7 @@ impl BlockWriter {
         if sync {
             self.open = 0;
         }
-        write_tokens(&mut self.bits, tokens, input, &self.tables);
+        write_tokens(&mut self.bits, tokens, &self.tables);
     }
 
     /// Decides between the open table and a new one; the reckoned size of the block in bits.
@@ -199,18 +200,19 @@ impl BlockWriter {
             tokens.end();
         }
         let fixed = Tables { literals: FIXED_LITERALS, distances: FIXED_DISTANCES };
-        write_tokens(&mut self.bits, tokens, input, &fixed);
+        write_tokens(&mut self.bits, tokens, &fixed);
     }
 
     /// A block without repetitions, or stored bytes when they look random.
     pub(super) fn huffman_only(&mut self, input: &[u8], sync: bool) {
-        let mut frequencies = histogram(input);
+        let counted = histogram(input);
         let stored = stored_bits(input);
-        if looks_random(&frequencies[..END_OF_BLOCK], input.len()) {
+        if looks_random(&counted, input.len()) {
             return self.stored(input);
         }
         self.bits.reserve(input.len() * TOKEN_BYTES_MAX / 2 + HEADER_BYTES_MAX);
-        frequencies[END_OF_BLOCK] = 1;
+        let mut frequencies = [1; END_OF_BLOCK + 1];
+        frequencies[..END_OF_BLOCK].copy_from_slice(&counted);
         let mut literals = [Code::default(); LITERAL_SYMBOLS];
         generate(&mut literals, &frequencies, CODE_BITS_MAX);
         let table = if self.open > 0 { self.open } else { LITERAL_TABLE_BITS };
@@ -220,9 +222,8 @@ impl BlockWriter {
             return self.stored(input);
         }
         if self.open > 0 {
-            let counted = &frequencies[..END_OF_BLOCK];
             let open = &self.tables.literals;
-            if !covered(counted, open) || fresh < cost(counted, open) {
+            if !covered(&counted, open) || fresh < cost(&counted, open) {
                 self.close();
             }
         }
@@ -260,7 +261,7 @@ impl BlockWriter {
     }
 }
 
-fn write_tokens(bits: &mut Bits, tokens: &Tokens, input: &[u8], tables: &Tables) {
+fn write_tokens(bits: &mut Bits, tokens: &Tokens, tables: &Tables) {
     let mut lengths = [Code::default(); 256];
     for (length, code) in lengths.iter_mut().enumerate() {
         let symbol = usize::from(LENGTH_CODE[length]);
@@ -269,11 +270,13 @@ fn write_tokens(bits: &mut Bits, tokens: &Tokens, input: &[u8], tables: &Tables)
         let count = u32::from(LENGTH_EXTRA[symbol]);
         *code = Code::new(plain.bits() as u32 | extra << plain.length(), plain.length() + count);
     }
-    let mut distances = [Code::default(); DISTANCE_SYMBOLS + 2];
-    distances[..DISTANCE_SYMBOLS].copy_from_slice(&tables.distances);
+    let mut distances = [DistanceCode::default(); DISTANCE_SYMBOLS + 2];
+    for (symbol, &code) in tables.distances.iter().enumerate() {
+        distances[symbol] = DistanceCode { code, extra: u32::from(DISTANCE_EXTRA[symbol]) };
+    }
     if let Some(literals) = tables.literals.first_chunk() {
         let table = WriteTable { literals, lengths: &lengths, distances: &distances };
-        bits.sequences(tokens.sequences(), input, &table);
+        bits.sequences(tokens.sequences(), tokens.buffer(), &table);
     }
     if tokens.ends > 0 {
         bits.code(tables.literals[END_OF_BLOCK]);
@@ -286,28 +289,6 @@ fn stored_bits(input: &[u8]) -> u64 {
 
 fn fixed_bits(frequencies: &Frequencies) -> u64 {
     3 + frequencies.cost(&FIXED_LITERALS, &FIXED_DISTANCES)
-}
-
-/// How often each byte occurs, with room for the end of block. Four tables, so that equal bytes
-/// in a row do not wait for each other.
-fn histogram(input: &[u8]) -> [u32; END_OF_BLOCK + 1] {
-    let mut tables = [[0_u32; 256]; 4];
-    let (quads, rest) = input.as_chunks::<4>();
-    for quad in quads {
-        for (table, &byte) in tables.iter_mut().zip(quad) {
-            table[usize::from(byte)] += 1;
-        }
-    }
-    for &byte in rest {
-        tables[0][usize::from(byte)] += 1;
-    }
-    let mut sum = [0; END_OF_BLOCK + 1];
-    for table in &tables {
-        for (sum, &count) in sum.iter_mut().zip(table) {
-            *sum += count;
-        }
-    }
-    sum
 }
 
 /// Are the counts so even that a code cannot help? The sum of squares stays below two for a byte.

@@ -1,8 +1,9 @@
 //! Finds repetitions: two hash tables, one candidate for four bytes, two for seven.
 //!
-//! Invariant: the tokens depend on the window alone. Positions in the tables carry a bias that
-//! grows from window to window, so entries of earlier windows are always too far away to count,
-//! and the tables need no clearing.
+//! Invariant: the tokens depend on the window alone. A table entry is a [`Mark`]: the position and
+//! eleven more bits of the hash of the four bytes there. One subtraction of two marks tells that
+//! an entry is near enough and probably repeats, without a look at the window; whether it does is
+//! then read from the window. The marks only spare work: they never change what is found.
 
 use super::tokens::Tokens;
 
@@ -25,21 +26,75 @@ const SKIP_SHIFT: usize = 6;
 const PRIME_4: u32 = 2_654_435_761;
 const PRIME_7: u64 = 58_295_818_150_454_627;
 
+/// The longest window: positions have 21 bits, and begin at [`REACH`], so that an empty entry is
+/// out of reach from everywhere: 2^21 - 2^15.
+pub(super) const WINDOW_MAX: usize = (1 << 21) - REACH as usize;
+
 /// The tables.
 pub(super) struct Matcher {
     /// By the hash of four bytes: the last position.
-    short: Box<[u32; ENTRIES]>,
-    /// By the hash of seven bytes: the last position below, the one before it above bit 32.
-    long: Box<[u64; ENTRIES]>,
-    /// Added to a position before it is stored.
-    bias: u32,
-    /// The length of the current window.
-    window: u32,
+    short: Box<[Mark; ENTRIES]>,
+    /// By the hash of seven bytes: the last position, and the one before it.
+    long: Box<[Pair; ENTRIES]>,
 }
 
 impl std::fmt::Debug for Matcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Matcher").field("bias", &self.bias).finish_non_exhaustive()
+        f.debug_struct("Matcher").finish_non_exhaustive()
+    }
+}
+
+/// A position in the low 21 bits, a tag of its first four bytes in the upper 11.
+#[derive(Clone, Copy, Default)]
+struct Mark(u32);
+
+impl Mark {
+    const TAG: u32 = !((1 << 21) - 1);
+
+    #[inline]
+    fn new(at: usize, product: u32) -> Self {
+        Self((product << 15 & Self::TAG) | (at as u32 + REACH))
+    }
+
+    /// How far `earlier` lies before this mark, if it is in reach and its tag is the same; a number
+    /// beyond [`REACH`] otherwise. (Different tags differ by 2^21 or more, positions by less than
+    /// 2^21 - 2^15 in either direction, so the difference cannot fall below 2^15.)
+    #[inline]
+    fn distance(self, earlier: Self) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
+    /// Is `earlier` in reach, whatever its tag?
+    #[inline]
+    fn reaches(self, earlier: Self) -> bool {
+        (self.0 & !Self::TAG).wrapping_sub(earlier.0 & !Self::TAG) < REACH
+    }
+
+    /// The position, beginning at [`REACH`].
+    #[inline]
+    fn position(self) -> u32 {
+        self.0 & !Self::TAG
+    }
+}
+
+/// Two marks in one word, the later one below.
+#[derive(Clone, Copy, Default)]
+struct Pair(u64);
+
+impl Pair {
+    #[inline]
+    fn last(self) -> Mark {
+        Mark(self.0 as u32)
+    }
+
+    #[inline]
+    fn before(self) -> Mark {
+        Mark((self.0 >> 32) as u32)
+    }
+
+    #[inline]
+    fn push(self, mark: Mark) -> Self {
+        Self(self.0 << 32 | u64::from(mark.0))
     }
 }
 
@@ -65,33 +120,34 @@ struct Found {
     length: usize,
 }
 
+/// One position looked at, and the one after it.
+struct Step {
+    at: usize,
+    word: u64,
+    here: Mark,
+    next: usize,
+    next_word: u64,
+}
+
 impl Matcher {
     pub(super) fn new() -> Self {
-        let short = vec![0; ENTRIES].into_boxed_slice();
-        let long = vec![0; ENTRIES].into_boxed_slice();
+        let short = vec![Mark::default(); ENTRIES].into_boxed_slice();
+        let long = vec![Pair::default(); ENTRIES].into_boxed_slice();
         // Both conversions are of the very length of the type.
         let (Ok(short), Ok(long)) = (short.try_into(), long.try_into()) else { unreachable!() };
-        Self { short, long, bias: REACH, window: 0 }
+        Self { short, long }
     }
 
-    /// Forgets all positions; `length` is that of the next window, dictionary included.
-    pub(super) fn start(&mut self, length: usize) {
-        let length = length as u32;
-        let bias = self.bias.checked_add(self.window).and_then(|bias| bias.checked_add(REACH));
-        self.bias = match bias.filter(|bias| bias.checked_add(length).is_some()) {
-            Some(bias) => bias,
-            None => {
-                self.short.fill(0);
-                self.long.fill(0);
-                REACH
-            }
-        };
-        self.window = length;
+    /// Forgets all positions.
+    pub(super) fn start(&mut self) {
+        self.short.fill(Mark::default());
+        self.long.fill(Pair::default());
     }
 
     /// Adds the tokens of `window[start..]`; none at all when nothing repeats.
     pub(super) fn run(&mut self, window: &[u8], start: usize, tokens: &mut Tokens) {
         let end = window.len();
+        assert!(start <= end && end <= WINDOW_MAX);
         if end - start < SEARCHED_MIN {
             return;
         }
@@ -101,7 +157,7 @@ impl Matcher {
         while let Some(found) = self.search(window, &mut cursor) {
             let found = self.extend(window, &cursor, found);
             let (at, length) = (found.at, found.length);
-            tokens.copy(&window[cursor.emitted..at], length, at - found.from);
+            tokens.copy(window, cursor.emitted, at, length, at - found.from);
             let after = at + length;
             cursor.emitted = after;
             cursor.at = if cursor.next >= after { cursor.next + 1 } else { after };
@@ -110,49 +166,73 @@ impl Matcher {
             }
             self.index(window, cursor.at - length, &mut cursor);
         }
-        if cursor.emitted < end && tokens.count() > 0 {
-            tokens.rest(&window[cursor.emitted..]);
+        if tokens.count() > 0 {
+            tokens.rest(window, cursor.emitted);
         }
     }
 
     /// Looks for the next position that repeats something.
     #[inline]
     fn search(&mut self, window: &[u8], cursor: &mut Cursor) -> Option<Found> {
+        let searched = &window[..cursor.limit + 8];
         let mut word = cursor.word;
-        let mut next = cursor.at;
+        let mut at = cursor.at;
         loop {
-            let at = next;
-            next = at + 1 + ((at - cursor.emitted) >> SKIP_SHIFT);
-            cursor.next = next;
-            if next > cursor.limit {
-                return None;
-            }
-            let (short_slot, long_slot) = (hash_4(word), hash_7(word));
-            let biased = self.biased(at);
-            let short = self.short[short_slot];
-            let pair = self.long[long_slot];
-            let next_word = load(window, next);
-            self.short[short_slot] = biased;
-            self.long[long_slot] = pair << 32 | u64::from(biased);
-
-            let first = biased.wrapping_sub(pair as u32);
-            if first < REACH {
-                let second = biased.wrapping_sub((pair >> 32) as u32);
-                if repeats(window, at, first, word) {
-                    self.store(next, next_word);
-                    return Some(better_of_two(window, at, first, second, word));
+            let next = at + 1 + ((at - cursor.emitted) >> SKIP_SHIFT);
+            let next_word = u64::from_le_bytes(*searched.get(next..)?.first_chunk()?);
+            let product = product_4(word);
+            let here = Mark::new(at, product);
+            let short = &mut self.short[slot_4(product)];
+            let long = &mut self.long[slot_7(word)];
+            let pair = *long;
+            let first = here.distance(pair.last());
+            let second = here.distance(pair.before());
+            let third = here.distance(*short);
+            *short = here;
+            *long = pair.push(here);
+            if first.min(second).min(third) < REACH {
+                let step = Step { at, word, here, next, next_word };
+                if let Some(found) = self.choose(window, &step, pair, third) {
+                    cursor.next = next;
+                    return Some(found);
                 }
-                if second < REACH && repeats(window, at, second, word) {
-                    self.store(next, next_word);
-                    return Some(Found { at, from: at - second as usize, length: 0 });
-                }
-            }
-            let distance = biased.wrapping_sub(short);
-            if distance < REACH && repeats(window, at, distance, word) {
-                return Some(self.or_next(window, at, distance, next, next_word));
             }
             word = next_word;
+            at = next;
         }
+    }
+
+    /// Of the candidates at one position the one that is taken, if any really repeats.
+    #[inline]
+    fn choose(&mut self, window: &[u8], step: &Step, pair: Pair, third: u32) -> Option<Found> {
+        let &Step { at, word, here, next, next_word } = step;
+        let first = here.distance(pair.last());
+        let second = here.distance(pair.before());
+        let second = second < REACH && repeats(window, at, second, word);
+        if first < REACH && repeats(window, at, first, word) {
+            self.store(next, next_word);
+            let from = at - first as usize;
+            if !second {
+                return Some(Found { at, from, length: 0 });
+            }
+            let other = at - here.distance(pair.before()) as usize;
+            let length = 4 + common(window, at + 4, from + 4, COMPARED_MAX - 4);
+            let longer = 4 + common(window, at + 4, other + 4, COMPARED_MAX - 4);
+            return Some(match longer > length {
+                true => Found { at, from: other, length: longer },
+                false => Found { at, from, length },
+            });
+        }
+        // The encoder looks at the older position only if the newer one is in reach.
+        if second && here.reaches(pair.last()) {
+            self.store(next, next_word);
+            let from = at - here.distance(pair.before()) as usize;
+            return Some(Found { at, from, length: 0 });
+        }
+        if third < REACH && repeats(window, at, third, word) {
+            return Some(self.or_next(window, at, third, next, next_word));
+        }
+        None
     }
 
     /// Four bytes repeat at `at`: takes that, or a longer repetition of seven bytes at `next`.
@@ -167,25 +247,24 @@ impl Matcher {
     ) -> Found {
         let from = at - distance as usize;
         let length = 4 + common(window, at + 4, from + 4, COMPARED_MAX - 4);
-        let pair = self.long[hash_7(word)];
-        self.store(next, word);
-        let here = Found { at, from, length };
-        let biased = self.biased(next);
-        let first = biased.wrapping_sub(pair as u32);
-        if first >= REACH {
-            return here;
+        let pair = self.long[slot_7(word)];
+        let there = self.store(next, word);
+        let mut best = Found { at, from, length };
+        if !there.reaches(pair.last()) {
+            return best;
         }
-        let second = biased.wrapping_sub((pair >> 32) as u32);
-        for distance in [first, second] {
+        for mark in [pair.last(), pair.before()] {
+            let distance = there.distance(mark);
             if distance < REACH && repeats(window, next, distance, word) {
                 let from = next - distance as usize;
-                let length = 4 + common(window, next + 4, from + 4, COMPARED_MAX - 4);
-                if length > here.length {
-                    return Found { at: next, from, length };
+                let longer = 4 + common(window, next + 4, from + 4, COMPARED_MAX - 4);
+                if longer > length {
+                    best = Found { at: next, from, length: longer };
+                    break;
                 }
             }
         }
-        here
+        best
     }
 
     /// Measures a repetition, prefers a longer one that reaches over its end, and grows it
@@ -200,11 +279,15 @@ impl Matcher {
         }
         let after = at + length;
         if length < GOOD_LENGTH && after < cursor.limit {
-            let last = self.long[hash_7(load(window, after))] as u32;
+            let last = self.long[slot_7(load(window, after))].last().position();
             let start = last.wrapping_sub(length as u32).wrapping_add(2);
-            let distance = self.biased(at + 2).wrapping_sub(start);
-            if start >= self.bias && (1..REACH).contains(&distance) {
-                let other = at + 2 - distance as usize;
+            let distance = (at as u32 + 2 + REACH).wrapping_sub(start);
+            let valid = start >= REACH && (1..REACH).contains(&distance);
+            let distance = if valid { distance as usize } else { 0 };
+            // A longer repetition includes these four bytes; most often they are not equal.
+            let four = window[after - 1..].first_chunk::<4>();
+            if valid & (four == window[after - 1 - distance..].first_chunk()) {
+                let other = at + 2 - distance;
                 let longer = common(window, at + 2, other, usize::MAX);
                 if longer > length {
                     (at, from, length) = (at + 2, other, longer);
@@ -225,8 +308,7 @@ impl Matcher {
         let mut at = start + 1;
         if at < last {
             let word = load(window, at);
-            self.store_short(at, word);
-            self.store_long(at, word);
+            self.store(at, word);
             self.store_long(at + 1, word >> 8);
             self.store_short(at + 2, word >> 16);
             at += 4;
@@ -243,43 +325,23 @@ impl Matcher {
     }
 
     #[inline]
-    fn biased(&self, at: usize) -> u32 {
-        (at as u32).wrapping_add(self.bias)
-    }
-
-    #[inline]
-    fn store(&mut self, at: usize, word: u64) {
+    fn store(&mut self, at: usize, word: u64) -> Mark {
         self.store_short(at, word);
-        self.store_long(at, word);
+        self.store_long(at, word)
     }
 
     #[inline]
     fn store_short(&mut self, at: usize, word: u64) {
-        self.short[hash_4(word)] = self.biased(at);
+        let product = product_4(word);
+        self.short[slot_4(product)] = Mark::new(at, product);
     }
 
     #[inline]
-    fn store_long(&mut self, at: usize, word: u64) {
-        let biased = self.biased(at);
-        let slot = &mut self.long[hash_7(word)];
-        *slot = *slot << 32 | u64::from(biased);
-    }
-}
-
-/// Of the two positions for seven bytes, the one with more in common; the first is known to repeat.
-#[inline]
-fn better_of_two(window: &[u8], at: usize, first: u32, second: u32, word: u64) -> Found {
-    let from = at - first as usize;
-    if second >= REACH || !repeats(window, at, second, word) {
-        return Found { at, from, length: 0 };
-    }
-    let other = at - second as usize;
-    let length = 4 + common(window, at + 4, from + 4, COMPARED_MAX - 4);
-    let longer = 4 + common(window, at + 4, other + 4, COMPARED_MAX - 4);
-    if longer > length {
-        Found { at, from: other, length: longer }
-    } else {
-        Found { at, from, length }
+    fn store_long(&mut self, at: usize, word: u64) -> Mark {
+        let mark = Mark::new(at, product_4(word));
+        let slot = &mut self.long[slot_7(word)];
+        *slot = slot.push(mark);
+        mark
     }
 }
 
@@ -308,6 +370,17 @@ fn common(window: &[u8], at: usize, from: usize, most: usize) -> usize {
     let left = &window[at..];
     let left = &left[..left.len().min(most)];
     let right = &window[from..from + left.len()];
+    if let (Some(l), Some(r)) = (left.first_chunk(), right.first_chunk()) {
+        let difference = u64::from_le_bytes(*l) ^ u64::from_le_bytes(*r);
+        if difference != 0 {
+            return difference.trailing_zeros() as usize / 8;
+        }
+    }
+    common_slices(left, right)
+}
+
+/// How many bytes two slices of equal length have in common.
+fn common_slices(left: &[u8], right: &[u8]) -> usize {
     let (left_words, left_rest) = left.as_chunks::<8>();
     let (right_words, right_rest) = right.as_chunks::<8>();
     for (index, (l, r)) in left_words.iter().zip(right_words).enumerate() {
@@ -320,12 +393,18 @@ fn common(window: &[u8], at: usize, from: usize, most: usize) -> usize {
     left_words.len() * 8 + equal
 }
 
+/// The hash of the low four bytes before it is cut; different bytes have different products.
 #[inline]
-fn hash_4(word: u64) -> usize {
-    ((word as u32).wrapping_mul(PRIME_4) >> 17) as usize
+fn product_4(word: u64) -> u32 {
+    (word as u32).wrapping_mul(PRIME_4)
 }
 
 #[inline]
-fn hash_7(word: u64) -> usize {
+fn slot_4(product: u32) -> usize {
+    (product >> 17) as usize
+}
+
+#[inline]
+fn slot_7(word: u64) -> usize {
     ((word << 8).wrapping_mul(PRIME_7) >> 49) as usize
 }

@@ -39,17 +39,6 @@ pub(super) const LENGTH_BASE: [u8; LENGTH_SYMBOLS] = {
     base
 };
 
-/// The first distance (minus 1) of each distance code.
-pub(super) const DISTANCE_BASE: [u16; DISTANCE_SYMBOLS] = {
-    let mut base = [0; DISTANCE_SYMBOLS];
-    let mut code = 1;
-    while code < DISTANCE_SYMBOLS {
-        base[code] = base[code - 1] + (1 << DISTANCE_EXTRA[code - 1]);
-        code += 1;
-    }
-    base
-};
-
 /// The code of each length minus 3. The longest length has its own code without extra bits.
 pub(super) const LENGTH_CODE: [u8; 256] = {
     let mut table = [0; 256];
