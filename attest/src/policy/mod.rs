@@ -335,12 +335,17 @@ impl Policy {
         self.operators.iter().find(|operator| operator.name == *name)
     }
 
-    /// Everything that the policy asks for and this version cannot check, by key and value. A
-    /// publisher's rule counts only if it could matter for this image. Whoever evaluates the
-    /// policy must refuse while this is not empty.
+    /// The publishers' rules that could matter for this image and that this version cannot check.
+    /// Whoever rebuilds or verifies must refuse while this is not empty.
+    pub fn unsupported_publishers(&self, source: Source, repository: &Repository) -> Vec<String> {
+        self.publishers_for(source, repository).filter_map(Publisher::unsupported).collect()
+    }
+
+    /// Everything that the policy asks of a verdict about this image and that this version cannot
+    /// check, by key and value: publishers' rules, the log, sources of dissent. Whoever counts
+    /// operators must refuse while this is not empty.
     pub fn unsupported(&self, source: Source, repository: &Repository) -> Vec<String> {
-        let mut found: Vec<String> =
-            self.publishers_for(source, repository).filter_map(Publisher::unsupported).collect();
+        let mut found = self.unsupported_publishers(source, repository);
         if self.log.inclusion != Inclusion::None {
             found.push(format!("log.inclusion = \"{}\"", self.log.inclusion));
         }
@@ -356,16 +361,29 @@ impl Policy {
         found
     }
 
+    /// [`Policy::unsupported_publishers`] as an error that names the first of them.
+    pub fn refuse_unsupported_publishers(
+        &self,
+        source: Source,
+        repository: &Repository,
+    ) -> Result<(), PolicyError> {
+        refuse(self.unsupported_publishers(source, repository))
+    }
+
     /// [`Policy::unsupported`] as an error that names the first of them.
     pub fn refuse_unsupported(
         &self,
         source: Source,
         repository: &Repository,
     ) -> Result<(), PolicyError> {
-        match self.unsupported(source, repository).into_iter().next() {
-            Some(what) => Err(PolicyError::Unsupported { what }),
-            None => Ok(()),
-        }
+        refuse(self.unsupported(source, repository))
+    }
+}
+
+fn refuse(unsupported: Vec<String>) -> Result<(), PolicyError> {
+    match unsupported.into_iter().next() {
+        Some(what) => Err(PolicyError::Unsupported { what }),
+        None => Ok(()),
     }
 }
 

@@ -79,7 +79,7 @@ platforms = ["linux/arm64"]
 mode = "warn"
 
 [[waiver]]
-image = "registry.example/app@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+image = "r.example/app@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 outcomes = ["diverged"]
 reason = "issue 123"
 owner = "release@example"
@@ -143,7 +143,7 @@ fn the_whole_file_is_read() {
         |platform| policy.gate_for(Source::Registry, &legacy, &Platform::linux(platform)).mode;
     assert_eq!((mode("arm64"), mode("amd64")), (Mode::Warn, Mode::Enforce));
 
-    let (app, digest) = (repository("registry.example/app"), Digest::of(b""));
+    let (app, digest) = (repository("r.example/app"), Digest::of(b""));
     let digests = [digest];
     let waiver = policy.waivers_for(Source::Registry, &app, &digests).next().unwrap();
     assert!(waiver.counts("diverged", "2027-01-30T23:59:59Z".parse().unwrap()));
@@ -164,6 +164,10 @@ fn what_cannot_be_checked_is_named() {
     assert!(keyless[0].starts_with("publisher.identity"), "{keyless:?}");
     let error = policy.refuse_unsupported(Source::Registry, &demo).unwrap_err();
     assert!(error.to_string().contains("log.inclusion") && error.hint().is_some());
+    // Who rebuilds without counting operators needs no log.
+    policy.refuse_unsupported_publishers(Source::Registry, &demo).unwrap();
+    let keyless = repository("registry.example/keyless/a");
+    assert!(policy.refuse_unsupported_publishers(Source::Registry, &keyless).is_err());
     for (from, to, what) in [
         ("full_scan = \"none\"", "full_scan = \"monitor\"", "log.full_scan"),
         ("dissent_sources = []", "dissent_sources = [\"https://a.example\"]", "dissent_sources"),
@@ -223,7 +227,7 @@ fn refusals_name_line_expected_and_found() {
         ("outcomes = [\"diverged\"]", "outcomes = [\"reproduced\"]", "one of diverged"),
         ("reason = \"issue 123\"", "reason = \" \"", "not empty"),
         ("expires = \"2027-01-31\"\n", "", "missing field `expires`"),
-        ("image = \"registry.example/app@", "image = \"registry.example/*@", "an image like"),
+        ("image = \"r.example/app@", "image = \"r.example/*@", "an image like"),
         ("platforms = [\"linux/arm64\"]", "platforms = [\"arm64\"]", "a platform like"),
     ] {
         assert!(FULL.contains(from), "{from}");
@@ -237,6 +241,11 @@ fn refusals_name_line_expected_and_found() {
             Ok(_) => panic!("{from} -> {to} was accepted"),
         }
     }
+}
+
+#[test]
+fn a_refusal_has_its_line_and_limits_hold() {
+    let keys = Keys::new();
     let error = keys.parse(&FULL.replacen("\"enforce\"", "\"hope\"", 1)).unwrap_err();
     let line = FULL.lines().position(|l| l.starts_with("mode = \"enforce\"")).unwrap() + 1;
     assert!(matches!(error, PolicyError::Value { line: l, key: "gate.mode", .. } if l == line));
@@ -310,7 +319,7 @@ fn same_meaning_same_digest_and_no_other() {
         ("registry.example/legacy/*", "registry.example/*"),
         ("[\"linux/arm64\"]", "[]"),
         ("mode = \"warn\"", "mode = \"observe\""),
-        ("registry.example/app@", "registry.example/app2@"),
+        ("r.example/app@", "r.example/app2@"),
         ("outcomes = [\"diverged\"]", "outcomes = [\"flaky\"]"),
         ("issue 123", "issue 124"),
         ("release@example", "someone@example"),

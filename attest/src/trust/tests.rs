@@ -283,7 +283,10 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_answered_and_listed(bytes in prop::collection::vec(any::<u8>(), 0..64), kind in 0..3) {
+    fn any_bytes_are_answered_and_listed(
+        bytes in prop::collection::vec(any::<u8>(), 0..64),
+        kind in 0..3,
+    ) {
         let world = World::new();
         let kind = [
             EvidenceKind::SigstoreBundle,
@@ -297,7 +300,7 @@ proptest! {
     }
 
     #[test]
-    fn one_changed_byte_of_an_envelope_never_says_something_else(at in 0usize..500, byte in any::<u8>()) {
+    fn a_changed_byte_never_says_something_else(at in 0usize..500, byte in any::<u8>()) {
         let world = World::new();
         let mut json = world.envelope(&world.publisher, &[world.image]).to_json();
         let at = at % json.len();
