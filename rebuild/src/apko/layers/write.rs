@@ -1,0 +1,284 @@
+//! Writing layers: tar, hash, and, if the blob is wanted too, gzip and another hash.
+//!
+//! Invariant: content streams from the packages through buffers of a fixed size; the bytes depend
+//! on the plan alone, not on the number of threads. With [`Depth::DiffIds`] nothing is compressed.
+
+use super::{Entry, Form, LayerPlan, Planner};
+use crate::{
+    apko::{error::AssembleError, fs::tree::shown},
+    go::{
+        gzip::{PgzipWriter, Variant},
+        tar::{TarError, Writer},
+    },
+};
+use attest::Digest;
+use sha2::{Digest as _, Sha256};
+use std::{
+    io::{self, Write},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// Bytes of content that one layer holds at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Layers that are compressed at once: each has blocks of its own in memory for every thread.
+const COMPRESSED_AT_ONCE_MAX: usize = 2;
+/// Threads of one encoder: each has some 3 MiB.
+const ENCODER_THREADS_MAX: usize = 16;
+
+/// How far to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Hash the uncompressed layers; enough for the image configuration.
+    DiffIds,
+    /// Compress and hash them; enough for the manifest.
+    Blobs,
+}
+
+/// Where layers go. A sink that keeps nothing is [`Discard`].
+pub trait LayerSink: Sync {
+    /// Takes the compressed bytes of a layer.
+    fn compressed(&self, layer: usize) -> io::Result<Box<dyn Write + Send + '_>>;
+
+    /// Takes the uncompressed bytes of a layer, if they are wanted.
+    fn uncompressed(&self, _layer: usize) -> io::Result<Option<Box<dyn Write + Send + '_>>> {
+        Ok(None)
+    }
+
+    /// Is told what a layer became, after all its bytes were taken.
+    fn finished(&self, _layer: usize, _written: &WrittenLayer) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps nothing but the digests.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Discard;
+
+impl LayerSink for Discard {
+    fn compressed(&self, _layer: usize) -> io::Result<Box<dyn Write + Send + '_>> {
+        Ok(Box::new(io::sink()))
+    }
+}
+
+/// A compressed layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// What a layer became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrittenLayer {
+    /// The digest of the uncompressed stream.
+    pub diff_id: Digest,
+    /// Its size in bytes.
+    pub uncompressed_size: u64,
+    /// The compressed layer, if it was made.
+    pub blob: Option<Blob>,
+}
+
+/// Hashes and counts what passes through.
+struct Hashing<W> {
+    to: W,
+    sha256: Sha256,
+    bytes: u64,
+}
+
+impl<W: Write> Hashing<W> {
+    fn new(to: W) -> Self {
+        Self { to, sha256: Sha256::new(), bytes: 0 }
+    }
+
+    fn digest(self) -> (Digest, u64) {
+        (Digest::from_raw(self.sha256.finalize().into()), self.bytes)
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.to.write_all(buf)?;
+        self.sha256.update(buf);
+        self.bytes += buf.len() as u64;
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// Where the uncompressed stream goes: to nobody, to the sink, to the encoder.
+struct Branches<'s> {
+    uncompressed: Option<Box<dyn Write + Send + 's>>,
+    encoder: Option<PgzipWriter<Hashing<Box<dyn Write + Send + 's>>>>,
+}
+
+impl Write for Branches<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if let Some(to) = &mut self.uncompressed {
+            to.write_all(buf)?;
+        }
+        if let Some(encoder) = &mut self.encoder {
+            encoder.write_all(buf)?;
+        }
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How many layers at once, and how many threads for each encoder.
+fn shares(depth: Depth, threads: usize, layers: usize) -> (usize, usize) {
+    let threads = threads.max(1);
+    match depth {
+        Depth::DiffIds => (threads.min(layers), 1),
+        Depth::Blobs => {
+            (threads.min(layers).min(COMPRESSED_AT_ONCE_MAX), threads.min(ENCODER_THREADS_MAX))
+        }
+    }
+}
+
+/// Writes all layers, the largest first, on several threads; the result is in layer order.
+pub fn write_layers(
+    planner: &Planner<'_>,
+    plans: &[LayerPlan],
+    depth: Depth,
+    threads: usize,
+    sink: &dyn LayerSink,
+) -> Result<Vec<WrittenLayer>, AssembleError> {
+    let (at_once, encoder_threads) = shares(depth, threads, plans.len());
+    let mut order: Vec<usize> = (0..plans.len()).collect();
+    order.sort_by_cached_key(|layer| std::cmp::Reverse(planner.size(&plans[*layer])));
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result<WrittenLayer, AssembleError>>>> =
+        plans.iter().map(|_| Mutex::new(None)).collect();
+    let work = || {
+        while let Some(layer) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let written =
+                write_layer(planner, &plans[*layer], *layer, depth, encoder_threads, sink);
+            if written.is_err() {
+                // Nobody needs the rest.
+                next.store(order.len(), Ordering::Relaxed);
+            }
+            *results[*layer].lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..at_once {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut written = Vec::with_capacity(plans.len());
+    let mut unfinished = false;
+    for result in results {
+        match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(result) => written.push(result?),
+            None => unfinished = true,
+        }
+    }
+    if unfinished {
+        let source = io::Error::other("expected every layer to be written, found one that was not");
+        return Err(AssembleError::Io { doing: "writing layers".into(), source });
+    }
+    Ok(written)
+}
+
+fn write_layer(
+    planner: &Planner<'_>,
+    plan: &LayerPlan,
+    layer: usize,
+    depth: Depth,
+    encoder_threads: usize,
+    sink: &dyn LayerSink,
+) -> Result<WrittenLayer, AssembleError> {
+    let io = |source| AssembleError::Io { doing: format!("writing layer {layer}"), source };
+    let variant: Variant = planner.behaviour.gzip();
+    let encoder = match depth {
+        Depth::DiffIds => None,
+        Depth::Blobs => {
+            let to = Hashing::new(sink.compressed(layer).map_err(io)?);
+            Some(PgzipWriter::new(to, variant, encoder_threads))
+        }
+    };
+    let branches = Branches { uncompressed: sink.uncompressed(layer).map_err(io)?, encoder };
+    let mut writer = Writer::new(Hashing::new(branches));
+    let mut chunk = vec![0; CHUNK_BYTES];
+    for entry in &plan.entries {
+        write_entry(planner, entry, &mut writer, &mut chunk)?;
+    }
+    let mut stream = writer.finish().map_err(|error| tar_error(b"", error))?;
+    let mut branches =
+        std::mem::replace(&mut stream.to, Branches { uncompressed: None, encoder: None });
+    let (diff_id, uncompressed_size) = stream.digest();
+    if let Some(to) = &mut branches.uncompressed {
+        to.flush().map_err(io)?;
+    }
+    let blob = match branches.encoder {
+        None => None,
+        Some(encoder) => {
+            let mut to = encoder.finish().map_err(io)?;
+            to.flush().map_err(io)?;
+            let (digest, size) = to.digest();
+            Some(Blob { digest, size })
+        }
+    };
+    let written = WrittenLayer { diff_id, uncompressed_size, blob };
+    drop(branches.uncompressed);
+    sink.finished(layer, &written).map_err(io)?;
+    Ok(written)
+}
+
+fn write_entry<W: Write>(
+    planner: &Planner<'_>,
+    entry: &Entry,
+    writer: &mut Writer<W>,
+    chunk: &mut [u8],
+) -> Result<(), AssembleError> {
+    let header = planner.header(entry);
+    let tar = |error| tar_error(&entry.path, error);
+    writer.header(&header).map_err(tar)?;
+    let node = planner.tree.node(entry.node);
+    match &entry.form {
+        Form::HardLink(_) => Ok(()),
+        Form::Database(bytes) => writer.data(bytes).map_err(tar),
+        Form::Node if !node.is_regular() => Ok(()),
+        Form::Node => {
+            let Some(backing) = node.reads_backing() else {
+                return writer.data(&node.data).map_err(tar);
+            };
+            let package = planner.packages.package(backing);
+            let mut offset = planner.packages.entry(backing).offset;
+            let mut left = header.size;
+            while left > 0 {
+                let count = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
+                let part = chunk.get_mut(..count).unwrap_or_default();
+                package.data.read_exact_at(offset, part).map_err(|source| AssembleError::Io {
+                    doing: format!("reading {} of {}", shown(&entry.path), package.label()),
+                    source,
+                })?;
+                writer.data(part).map_err(tar)?;
+                offset += count as u64;
+                left -= count as u64;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn tar_error(path: &[u8], error: TarError) -> AssembleError {
+    match error {
+        TarError::Io(source) => {
+            AssembleError::Io { doing: format!("writing {} to a layer", shown(path)), source }
+        }
+        source => AssembleError::Tar { entry: shown(path), source },
+    }
+}
