@@ -59,7 +59,9 @@ impl BlobReader {
     pub fn error_of(error: io::Error) -> Error {
         match error.downcast::<Error>() {
             Ok(error) => error,
-            Err(error) => Error::Unavailable { what: "a blob".into(), cause: error.to_string() },
+            Err(error) => {
+                Error::Unavailable { what: "a blob".into(), cause: error.to_string(), status: None }
+            }
         }
     }
 
@@ -75,9 +77,11 @@ impl BlobReader {
         let partial = partial_path(path);
         let result = self.write_to(&partial).await;
         let renamed = match result {
-            Ok(()) => tokio::fs::rename(&partial, path)
-                .await
-                .map_err(|error| Error::io("write", path, error)),
+            Ok(()) => match tokio::fs::rename(&partial, path).await {
+                Ok(()) => crate::layout::writer::sync_folder(path),
+                Err(error) => Err(error),
+            }
+            .map_err(|error| Error::io("write", path, error)),
             Err(error) => Err(error),
         };
         if renamed.is_err() {

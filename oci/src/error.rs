@@ -39,6 +39,8 @@ pub enum Error {
         what: String,
         /// The status or the network's error.
         cause: String,
+        /// The HTTP status, if there was one.
+        status: Option<u16>,
     },
     /// The body ended before its announced length.
     #[error("expected {expected} bytes of {what}, found the body cut short after {found}")]

@@ -8,6 +8,8 @@
 //! twin elsewhere. Every byte handed out was compared with its descriptor's size and digest.
 //! It must never follow a link out of the folder, nor wait on a pipe or a device.
 
+pub mod writer;
+
 use crate::{
     error::Error,
     manifest::{self, Descriptor, Document},

@@ -7,6 +7,8 @@
 //! another host than the registry's, or write outside the folder it was given.
 
 pub mod blob;
+pub mod copy;
+pub mod destination;
 pub mod discover;
 pub mod error;
 pub mod image;
@@ -15,17 +17,22 @@ pub mod layout;
 pub mod manifest;
 pub mod media;
 pub mod network;
+pub mod push;
 pub mod reference;
 pub mod registry;
+pub mod serve;
 pub mod source;
 
 pub use attest::evidence::{EvidenceKind, RawEvidence};
+pub use copy::Copy;
+pub use destination::Destination;
 pub use discover::{Discovery, Problem, discover, discover_image};
 pub use error::{Error, ErrorKind};
 pub use image::{AttestationManifest, Image, IndexEntry};
-pub use layout::Layout;
+pub use layout::{Layout, writer::LayoutWriter};
 pub use manifest::{Descriptor, Index, Manifest};
 pub use network::{HostException, NetworkPolicy};
+pub use push::{BundlePush, Place, Pushed, preflight, push_bundle, push_envelope};
 pub use reference::{ImageReference, LayoutTarget, Tag, Target};
-pub use registry::{Credentials, Registry, Timing};
+pub use registry::{Credentials, Deleted, Registry, Timing};
 pub use source::{ImageSource, Resolved, SourceOptions};

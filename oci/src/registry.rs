@@ -12,9 +12,11 @@ mod challenge;
 mod credentials;
 mod http;
 mod referrers;
+mod write;
 
 pub use credentials::Credentials;
 pub use http::Timing;
+pub use write::Deleted;
 
 use self::{
     auth::{Action, Scope, Tokens},
@@ -65,10 +67,9 @@ struct Inner {
     tokens: Tokens,
 }
 
-/// A small answer: status, headers, whole body.
+/// A small answer: headers and the whole body.
 #[derive(Debug)]
 struct Small {
-    status: StatusCode,
     headers: HeaderMap,
     bytes: Vec<u8>,
 }
@@ -343,7 +344,7 @@ async fn read_small(
     mut answer: Answer,
     request: &Request<'_>,
 ) -> Result<Small, (Failure, Option<std::time::Duration>)> {
-    let (status, headers) = (answer.response.status(), answer.response.headers().clone());
+    let headers = answer.response.headers().clone();
     let bytes = if request.method == Method::HEAD {
         Vec::new()
     } else {
@@ -351,7 +352,7 @@ async fn read_small(
             .await
             .map_err(|failure| (failure, None))?
     };
-    Ok(Small { status, headers, bytes })
+    Ok(Small { headers, bytes })
 }
 
 /// A media type without its parameters.

@@ -223,7 +223,8 @@ async fn ask_realm(
             }
             // A realm that is not there is a broken answer, not "there is no such image".
             Error::NotFound { what, detail } => {
-                Error::Unavailable { what, cause: format!("HTTP status 404{detail}") }
+                let cause = format!("HTTP status 404{detail}");
+                Error::Unavailable { what, cause, status: Some(404) }
             }
             other => other,
         });

@@ -194,6 +194,7 @@ impl Http {
         builder.build().map_err(|error| Error::Unavailable {
             what: what.to_owned(),
             cause: format!("no TLS client could be made: {}", chain(&error)),
+            status: None,
         })
     }
 }
@@ -272,7 +273,7 @@ fn failure(error: reqwest::Error, what: &str) -> Failure {
     }
     let cause = chain(&error);
     let again = !error.is_timeout() && !error.is_builder();
-    Failure { error: Error::Unavailable { what: what.to_owned(), cause }, again }
+    Failure { error: Error::Unavailable { what: what.to_owned(), cause, status: None }, again }
 }
 
 /// An error with its causes; URLs are left out, because a query may hold a signature.
@@ -301,7 +302,10 @@ pub(super) async fn status_error(mut answer: Answer, what: &str) -> Error {
     match status {
         401 | 403 => Error::Denied { what, status, detail },
         404 => Error::NotFound { what, detail },
-        _ => Error::Unavailable { what, cause: format!("HTTP status {status}{detail}") },
+        _ => {
+            let cause = format!("HTTP status {status}{detail}");
+            Error::Unavailable { what, cause, status: Some(status) }
+        }
     }
 }
 

@@ -26,14 +26,14 @@ impl Registry {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Vec<Descriptor>, Error> {
-        match self.referrers_by_api(repository, digest).await? {
+        match self.referrers_api(repository, digest).await? {
             Some(found) => Ok(found),
             None => self.referrers_by_tag(repository, digest).await,
         }
     }
 
     /// The API's answer; none if the registry has no such API.
-    pub(super) async fn referrers_by_api(
+    pub async fn referrers_api(
         &self,
         repository: &Repository,
         digest: &Digest,
@@ -53,7 +53,7 @@ impl Registry {
                 // A page that the registry announced itself cannot be "none".
                 Err(Error::NotFound { what, detail }) => {
                     let cause = format!("HTTP status 404 for page {}{detail}", page + 1);
-                    return Err(Error::Unavailable { what, cause });
+                    return Err(Error::Unavailable { what, cause, status: Some(404) });
                 }
                 Err(error) => return Err(error),
             };
@@ -94,10 +94,8 @@ impl Registry {
 fn says_unsupported(error: &Error) -> bool {
     match error {
         Error::NotFound { .. } => true,
-        Error::Unavailable { cause, .. } => {
-            let status = |number: &str| cause.starts_with(&format!("HTTP status {number}"));
-            status("405") || status("501") || (status("400") && cause.contains("UNSUPPORTED"))
-        }
+        Error::Unavailable { status: Some(405 | 501), .. } => true,
+        Error::Unavailable { status: Some(400), cause, .. } => cause.contains("UNSUPPORTED"),
         _ => false,
     }
 }
