@@ -99,8 +99,7 @@ impl Leases {
 
     /// m: how many observations the first opening of the job wanted; none if that is not known.
     pub(super) fn wanted_at_first(&self) -> Option<u32> {
-        let first = self.announces.iter().map(|a| a.attempt).min()?;
-        self.wanted_in(first)
+        self.wanted_in(Attempt(1))
     }
 
     /// How many observations this opening of the job wanted.

@@ -72,7 +72,8 @@ pub fn judge(policy: &Policy, set: &EvidenceSet) -> Judgement {
         Err((outcome, because)) => {
             let mut finding = without_answers(policy, set, outcome);
             if let Some(because) = because {
-                finding.reason = format!("{} ({because})", finding.reason.trim_end_matches('.'));
+                let reason = finding.reason.trim_end_matches('.');
+                finding.reason = format!("{reason} ({because}).");
             }
             Judgement::new(finding)
         }

@@ -1,0 +1,493 @@
+//! What an attacker tries, each with the reason that names it.
+
+use super::fleet::*;
+use crate::{
+    Digest, Platform,
+    dsse::Envelope,
+    id::{Attempt, Fence, LeaseId},
+    key::SigningKey,
+    observation::{Observation, Outcome},
+    record::{Record, Validity},
+    verdict::{Finding, VerdictOutcome},
+};
+
+/// One honest match of globex; k = 2, so whatever acme does decides.
+fn fleet() -> Fleet {
+    let mut fleet = Fleet::new(3, 2);
+    fleet.observe(1, 1, same());
+    fleet
+}
+
+/// What acme did does not count, for this reason.
+#[track_caller]
+fn refused_for(fleet: &Fleet, who: &str, code: &str) {
+    assert_eq!(fleet.why(who), [code], "{:#?}", fleet.judge().not_counted);
+    assert_eq!(fleet.outcome(), "inconclusive");
+}
+
+#[test]
+fn the_honest_case() {
+    let mut fleet = fleet();
+    fleet.observe(0, 1, same());
+    assert_eq!(fleet.outcome(), "reproduced");
+}
+
+#[test]
+fn replayed_from_another_repository_with_the_same_digest() {
+    let mut fleet = fleet();
+    let repository = "registry.example/demo/wrong-signer".parse().unwrap();
+    fleet.observe_with(0, 1, same(), |o, _| o.subject.repository = repository);
+    refused_for(&fleet, "acme", "other-repository");
+}
+
+#[test]
+fn for_another_platform() {
+    let mut fleet = fleet();
+    fleet.observe_with(0, 1, same(), |o, _| o.subject.platform = Platform::linux("arm64"));
+    refused_for(&fleet, "acme", "other-platform");
+}
+
+#[test]
+fn for_another_image() {
+    let mut fleet = fleet();
+    fleet.observe_with(0, 1, same(), |o, _| o.subject.digest = Digest::of(b"another"));
+    refused_for(&fleet, "acme", "other-image");
+}
+
+#[test]
+fn for_another_job() {
+    let mut fleet = fleet();
+    fleet.observe_with(0, 1, same(), |o, _| o.job = crate::id::JobId(Digest::of(b"another")));
+    refused_for(&fleet, "acme", "other-job");
+}
+
+#[test]
+fn of_another_recipe() {
+    let mut fleet = fleet();
+    let another = Digest::of(b"another recipe");
+    fleet.observe_with(0, 1, same(), |o, _| {
+        o.recipe = Some(another);
+        o.recipes_tried = vec![another];
+    });
+    refused_for(&fleet, "acme", "other-recipe");
+}
+
+#[test]
+fn signed_again_by_another_worker() {
+    let mut fleet = fleet();
+    let (observation, lease) = fleet.prepared(0, 1, same());
+    fleet.lease(&lease);
+    let (payload_type, payload) = observation.encode().unwrap();
+    fleet.file(Envelope::sign(&keys().workers[1], payload_type, payload).unwrap());
+    refused_for(&fleet, "acme (unverified)", "wrong-signature");
+    // Beside the real one it changes nothing but that it is listed.
+    fleet.file(observation.sign(&keys().workers[0]).unwrap());
+    assert_eq!(fleet.outcome(), "reproduced");
+}
+
+#[test]
+fn changed_after_it_was_signed() {
+    let mut fleet = fleet();
+    fleet.observe(0, 1, other(1));
+    let envelope = &mut fleet.set.observations[1].envelope;
+    let (mut honest, _) = Fleet::new(3, 2).prepared(0, 1, same());
+    honest.lease = Observation::read(envelope).unwrap().lease;
+    envelope.payload = honest.encode().unwrap().1;
+    refused_for(&fleet, "acme (unverified)", "wrong-signature");
+}
+
+#[test]
+fn another_operators_worker_under_a_borrowed_name() {
+    let mut fleet = fleet();
+    let (mut observation, mut lease) = fleet.prepared(1, 1, same());
+    observation.operator = operator(0);
+    lease.slot = 9;
+    fleet.lease(&lease);
+    fleet.file(observation.sign(&keys().workers[1]).unwrap());
+    refused_for(&fleet, "acme (unverified)", "unvouched-worker");
+}
+
+#[test]
+fn an_operator_minted_by_the_coordinator() {
+    // A coordinator that makes up an "acme" of its own, with a root key and a worker.
+    let mut fleet = fleet();
+    let worker = SigningKey::generate().unwrap();
+    let mut record = vouched(0, 0, forever());
+    record.key = worker.public().clone();
+    fleet.set.workers.push(record.sign(&keys().coordinator).unwrap());
+    let (mut observation, mut lease) = fleet.prepared(0, 1, same());
+    observation.worker = record.worker();
+    lease.worker = record.worker();
+    fleet.lease(&lease);
+    fleet.file(observation.sign(&worker).unwrap());
+    refused_for(&fleet, "acme (unverified)", "foreign-root-key");
+}
+
+#[test]
+fn an_operator_outside_the_policy_or_its_quorum() {
+    let mut fleet = fleet();
+    fleet.set.workers.push(vouch(5, 5, forever()));
+    fleet.observe(5, 1, same());
+    refused_for(&fleet, "tyrell (unverified)", "unknown-operator");
+    let mut fleet = self::fleet();
+    fleet.observe(0, 1, same());
+    fleet.quorum().operators.retain(|name| *name != operator(0));
+    refused_for(&fleet, "acme (unverified)", "not-in-quorum");
+    // It cannot veto either.
+    let mut fleet = self::fleet();
+    fleet.observe(0, 1, other(1));
+    fleet.quorum().operators.retain(|name| *name != operator(0));
+    fleet.observe(2, 1, same());
+    assert_eq!(fleet.outcome(), "reproduced");
+}
+
+#[test]
+fn a_revoked_worker_key() {
+    let mut fleet = fleet();
+    fleet.observe(0, 1, same());
+    let key = keys().workers[0].public().id();
+    // By a stranger, by another operator: nothing. By its own operator: everything.
+    let revocation = revocation(0, key, None);
+    fleet.set.revocations.push(revocation.sign(&keys().stranger).unwrap());
+    fleet.set.revocations.push(revocation.sign(&keys().roots[1]).unwrap());
+    assert_eq!(fleet.outcome(), "reproduced");
+    fleet.set.revocations.push(revocation.sign(&keys().roots[0]).unwrap());
+    refused_for(&fleet, "acme", "revoked-key");
+    // The revocation of a dissent is visible as such.
+    let mut fleet = self::fleet();
+    fleet.observe(0, 1, other(1));
+    fleet.set.revocations.push(revocation.sign(&keys().roots[0]).unwrap());
+    refused_for(&fleet, "acme", "revoked-key");
+    assert!(fleet.judge().not_counted[0].why.contains("observed another output"));
+}
+
+#[test]
+fn a_revoked_root_key() {
+    let mut fleet = fleet();
+    fleet.observe(0, 1, same());
+    let root = keys().roots[0].public().id();
+    fleet.set.revocations.push(revocation(0, root, None).sign(&keys().roots[0]).unwrap());
+    refused_for(&fleet, "acme", "revoked-key");
+}
+
+#[test]
+fn a_key_compromised_later_still_counts_where_the_lease_shows_when() {
+    let key = keys().workers[0].public().id();
+    for (since, pinned, outcome) in [
+        (NOON + 500, true, "reproduced"),
+        (NOON, true, "inconclusive"),
+        // Without a pinned coordinator the time is only the key holder's word.
+        (NOON + 500, false, "inconclusive"),
+    ] {
+        let mut fleet = if pinned { Fleet::new(3, 2) } else { Fleet::unpinned(3, 2) };
+        fleet.observe(1, 1, same());
+        fleet.observe(0, 1, same());
+        let signed = revocation(0, key, Some(since)).sign(&keys().roots[0]).unwrap();
+        fleet.set.revocations.push(signed);
+        assert_eq!(fleet.outcome(), outcome, "{since} {pinned}");
+        // Of two revocations the stricter counts.
+        fleet.set.revocations.push(revocation(0, key, None).sign(&keys().roots[0]).unwrap());
+        assert_eq!(fleet.outcome(), "inconclusive");
+    }
+}
+
+#[test]
+fn an_expired_worker_record() {
+    let mut fleet = fleet();
+    let valid = Validity { from: time(0), until: time(NOON + 30) };
+    fleet.set.workers[0] = vouch(0, 0, valid);
+    fleet.observe(0, 1, same());
+    refused_for(&fleet, "acme", "expired-record");
+    // Setting the worker's clock back does not help: the lease says when it was.
+    let mut fleet = self::fleet();
+    let valid = Validity { from: time(0), until: time(NOON - 1) };
+    fleet.set.workers[0] = vouch(0, 0, valid);
+    fleet.observe_with(0, 1, same(), |o, _| o.observed_at = time(NOON - 500));
+    refused_for(&fleet, "acme", "expired-record");
+    // A second record that covers it does.
+    fleet.set.workers.push(vouch(0, 0, forever()));
+    assert_eq!(fleet.outcome(), "reproduced");
+    // An operator that says when it operates is held to it.
+    fleet.set.operators.push(operator_record(0, &[], valid));
+    refused_for(&fleet, "acme", "expired-record");
+}
+
+#[test]
+fn the_lease_of_another_worker() {
+    let mut fleet = fleet();
+    let (_, theirs) = fleet.prepared(2, 1, same());
+    fleet.lease(&theirs);
+    let (mut observation, _) = fleet.prepared(0, 1, same());
+    observation.lease = theirs.lease;
+    observation.fence = theirs.fence;
+    fleet.file(observation.sign(&keys().workers[0]).unwrap());
+    refused_for(&fleet, "acme", "lease-of-another-worker");
+}
+
+#[test]
+fn a_lease_that_nobody_or_a_stranger_signed() {
+    let mut fleet = fleet();
+    fleet.volunteer(0, same());
+    refused_for(&fleet, "acme", "no-lease");
+    let (observation, lease) = fleet.prepared(2, 1, same());
+    fleet.set.leases.push(lease.sign(&keys().stranger).unwrap());
+    fleet.file(observation.sign(&keys().workers[2]).unwrap());
+    refused_for(&fleet, "hooli", "no-lease");
+}
+
+#[test]
+fn a_stale_fence_and_another_attempt() {
+    let mut fleet = fleet();
+    fleet.observe_with(0, 1, same(), |o, _| o.fence = Fence(999));
+    refused_for(&fleet, "acme", "stale-fence");
+    let mut fleet = self::fleet();
+    fleet.observe_with(0, 1, same(), |o, _| o.attempt = Attempt(2));
+    refused_for(&fleet, "acme", "other-lease");
+    // The slot was leased anew before the answer came: it is late.
+    let mut fleet = self::fleet();
+    fleet.observe(0, 1, same());
+    let (_, mut newer) = fleet.prepared(2, 1, same());
+    newer.slot = 0;
+    fleet.lease(&newer);
+    refused_for(&fleet, "acme", "stale-fence");
+    // Another slot, or another attempt, says nothing about it.
+    let mut fleet = self::fleet();
+    fleet.observe(0, 1, same());
+    let (_, mut later) = fleet.prepared(2, 2, same());
+    later.slot = 0;
+    fleet.lease(&later);
+    assert_eq!(fleet.outcome(), "reproduced");
+}
+
+#[test]
+fn a_lease_of_another_job() {
+    let mut fleet = fleet();
+    let (observation, mut lease) = fleet.prepared(0, 1, same());
+    lease.job = crate::id::JobId(Digest::of(b"another"));
+    fleet.lease(&lease);
+    fleet.file(observation.sign(&keys().workers[0]).unwrap());
+    refused_for(&fleet, "acme", "no-lease");
+}
+
+#[test]
+fn one_operator_with_two_workers_counts_once() {
+    let mut fleet = Fleet::new(2, 2);
+    fleet.set.workers.push(vouch(0, 6, forever()));
+    let twice = |fleet: &mut Fleet| {
+        fleet.observe(0, 1, same());
+        let (mut observation, mut lease) = fleet.prepared(0, 1, same());
+        observation.worker = worker(6);
+        lease.worker = worker(6);
+        lease.slot = 7;
+        fleet.lease(&lease);
+        fleet.file(observation.sign(&keys().workers[6]).unwrap());
+    };
+    twice(&mut fleet);
+    // Both leases stand, so it is equivocation: nothing of acme counts.
+    assert_eq!(fleet.outcome(), "inconclusive");
+    assert_eq!(fleet.why("acme"), ["equivocation", "equivocation"]);
+    assert_eq!(fleet.judge().equivocations[0].operator, operator(0));
+    fleet.observe(1, 1, same());
+    assert_eq!(fleet.outcome(), "inconclusive");
+    // In another attempt each counts, but the operator only once.
+    let mut fleet = Fleet::new(2, 2);
+    fleet.observe(0, 1, same());
+    fleet.observe(0, 2, same());
+    assert_eq!(fleet.why("acme"), ["counted-already"]);
+    assert_eq!(fleet.outcome(), "inconclusive");
+    // Without a pinned coordinator the higher fence counts, once.
+    let mut fleet = Fleet::unpinned(2, 1);
+    fleet.set.workers.push(vouch(0, 6, forever()));
+    twice(&mut fleet);
+    assert_eq!(fleet.why("acme"), ["stale-fence"]);
+    assert_eq!((fleet.judge().k, fleet.outcome()), (1, "reproduced"));
+}
+
+#[test]
+fn one_key_for_two_operators() {
+    let mut fleet = Fleet::new(3, 2);
+    fleet.set.workers.push(vouch(1, 0, forever()));
+    fleet.observe(0, 1, same());
+    let (mut observation, mut lease) = fleet.prepared(1, 1, same());
+    observation.worker = worker(0);
+    lease.worker = worker(0);
+    fleet.lease(&lease);
+    fleet.file(observation.sign(&keys().workers[0]).unwrap());
+    assert_eq!(fleet.outcome(), "inconclusive");
+    assert_eq!(
+        (fleet.why("acme"), fleet.why("globex")),
+        (vec!["two-operators".into()], vec!["two-operators".into()])
+    );
+    // Only vouching for somebody else's key does nothing to its owner.
+    let mut fleet = Fleet::new(3, 2);
+    fleet.set.workers.push(vouch(1, 0, forever()));
+    fleet.observe(0, 1, same());
+    fleet.observe(2, 1, same());
+    assert_eq!(fleet.outcome(), "reproduced");
+}
+
+#[test]
+fn a_worker_that_answers_twice_differently() {
+    for pinned in [true, false] {
+        let mut fleet = if pinned { Fleet::new(4, 2) } else { Fleet::unpinned(4, 2) };
+        fleet.observe(1, 1, same());
+        let (first, lease) = fleet.prepared(0, 1, same());
+        fleet.lease(&lease);
+        let mut second = first.clone();
+        second.tag = Some("another word".into());
+        let a = fleet.file(first.sign(&keys().workers[0]).unwrap());
+        assert_eq!(fleet.outcome(), "reproduced");
+        let b = fleet.file(second.sign(&keys().workers[0]).unwrap());
+        assert_eq!(fleet.outcome(), "inconclusive");
+        assert_eq!(fleet.why("acme"), ["equivocation", "equivocation"]);
+        let mut both = vec![a, b];
+        both.sort_unstable();
+        assert_eq!(fleet.judge().equivocations[0].observations, both);
+        // Whoever contradicts itself still cannot take back a dissent.
+        let mut third = first.clone();
+        third.outcome = other(1);
+        fleet.file(third.sign(&keys().workers[0]).unwrap());
+        fleet.observe(2, 1, same());
+        fleet.observe(3, 1, same());
+        assert_eq!(fleet.outcome(), "disputed");
+    }
+}
+
+#[test]
+fn an_equivocator_does_not_add_to_an_accusation() {
+    let mut fleet = Fleet::new(4, 2);
+    fleet.observe(1, 1, other(1));
+    let (first, lease) = fleet.prepared(0, 1, other(1));
+    fleet.lease(&lease);
+    let mut second = first.clone();
+    second.tag = Some("another word".into());
+    fleet.file(first.sign(&keys().workers[0]).unwrap());
+    assert_eq!(fleet.outcome(), "diverged");
+    fleet.file(second.sign(&keys().workers[0]).unwrap());
+    assert_eq!(fleet.outcome(), "disputed");
+}
+
+#[test]
+fn a_hidden_dissent_is_seen_by_whoever_has_it() {
+    // Signatures prove presence, never absence: whoever serves the evidence can leave a dissent
+    // out. Whoever holds it (its worker has a receipt) brings it back by merging.
+    let mut whole = fleet();
+    whole.observe(0, 1, same());
+    let mut hidden = whole.set.clone();
+    let dissent = whole.volunteer(2, other(1));
+    assert_eq!(whole.outcome(), "disputed");
+    let shown = Fleet { set: hidden.clone(), ..fleet() };
+    assert_eq!(shown.outcome(), "reproduced");
+    hidden.merge(whole.set.clone()).unwrap();
+    let merged = Fleet { set: hidden, ..fleet() };
+    assert_eq!(merged.outcome(), "disputed");
+    assert_eq!(merged.judge().dissent[0].observations, [dissent]);
+}
+
+#[test]
+fn a_forged_verdict_in_the_set_is_never_read() {
+    let mut fleet = fleet();
+    fleet.observe(0, 1, same());
+    let good: Finding = (*fleet.judge()).clone();
+    let mut fleet = self::fleet();
+    let before = fleet.judge().to_canonical_json().unwrap();
+    let payload = good.to_canonical_json().unwrap();
+    for key in [&keys().coordinator, &keys().stranger] {
+        let envelope =
+            Envelope::sign(key, "application/vnd.assay.outcome+json", payload.clone()).unwrap();
+        fleet.set.verdicts.push(envelope.clone());
+        fleet.set.attestations.push(envelope.clone());
+        fleet.set.receipts.push(envelope);
+    }
+    assert_eq!(fleet.judge().to_canonical_json().unwrap(), before);
+    // Filed as an observation it is not one.
+    let forged = fleet.set.verdicts[0].clone();
+    fleet.file(forged);
+    assert_eq!(fleet.why("unknown"), ["malformed"]);
+    assert_eq!(fleet.outcome(), "inconclusive");
+}
+
+#[test]
+fn wrong_manifest_bytes() {
+    let mut fleet = fleet();
+    fleet.observe(0, 1, same());
+    fleet.set.manifest.push(b' ');
+    let judgement = fleet.judge();
+    assert!(matches!(judgement.outcome, VerdictOutcome::Inconclusive { .. }));
+    assert!(judgement.reason.contains("the published manifest"), "{}", judgement.reason);
+}
+
+#[test]
+fn an_output_whose_digest_is_only_claimed() {
+    // The published digest over other bytes: no such observation can be signed, and none is read.
+    let mut fleet = fleet();
+    let (observation, lease) = fleet.prepared(0, 1, other(1));
+    fleet.lease(&lease);
+    let (payload_type, payload) = observation.encode().unwrap();
+    let Outcome::Output(built) = &observation.outcome else { unreachable!() };
+    let published = fleet.set.subject.digest.hex();
+    let text = String::from_utf8(payload).unwrap().replace(&built.manifest.hex(), &published);
+    fleet.file(Envelope::sign(&keys().workers[0], payload_type, text.into_bytes()).unwrap());
+    refused_for(&fleet, "unknown", "malformed");
+}
+
+#[test]
+fn records_of_one_image_in_the_set_of_another() {
+    // Everything of `hello`, with another repository's name on the set.
+    let mut fleet = fleet();
+    fleet.observe(0, 1, same());
+    assert_eq!(fleet.outcome(), "reproduced");
+    fleet.set.subject.repository = "registry.example/demo/stolen".parse().unwrap();
+    assert_eq!(fleet.outcome(), "inconclusive");
+    assert_eq!(fleet.why("acme"), ["other-repository"]);
+    // A repository whose publisher the policy does not know gets no further than its evidence.
+    fleet.set.subject.repository = "elsewhere.example/demo/hello".parse().unwrap();
+    assert_eq!(fleet.outcome(), "untrusted");
+    // A layout is not a registry, whatever its repositories are called.
+    let mut fleet = self::fleet();
+    fleet.observe(0, 1, same());
+    fleet.set.source = crate::policy::Source::Layout;
+    assert_eq!(fleet.outcome(), "untrusted");
+}
+
+#[test]
+fn announcements_of_strangers_do_not_answer_a_dissent() {
+    let mut fleet = Fleet::new(8, 1);
+    fleet.observe(0, 1, same());
+    let late = fleet.volunteer(7, other(1));
+    for who in 0..6 {
+        fleet.observe(who, 2, same());
+    }
+    fleet.announce(2, 3, &[late]);
+    assert_eq!(fleet.outcome(), "reproduced");
+    let announce = fleet.set.announces.pop().unwrap();
+    let forged =
+        Envelope::sign(&keys().stranger, &announce.payload_type, announce.payload).unwrap();
+    fleet.set.announces.push(forged);
+    assert_eq!(fleet.outcome(), "disputed");
+    // A coordinator that announces a small m cannot go below the policy's k.
+    let mut fleet = Fleet::new(8, 3);
+    fleet.announce(1, 1, &[]);
+    let dissent = fleet.observe(7, 1, other(1));
+    fleet.announce(2, 1, &[dissent]);
+    for who in 0..4 {
+        fleet.observe(who, 2, same());
+    }
+    assert_eq!(fleet.outcome(), "disputed", "4 are fewer than k + 2");
+    fleet.observe(4, 2, same());
+    assert_eq!(fleet.outcome(), "reproduced");
+}
+
+#[test]
+fn leases_with_one_identity_for_two_workers() {
+    // A coordinator that gives one lease twice: each worker's answer fits its own copy.
+    let mut fleet = Fleet::new(2, 2);
+    for who in 0..2 {
+        fleet.observe_with(who, 1, same(), |o, l| {
+            o.lease = LeaseId([9; 16]);
+            l.lease = LeaseId([9; 16]);
+        });
+    }
+    assert_eq!(fleet.outcome(), "reproduced");
+    assert!(fleet.judge().equivocations.is_empty());
+}
