@@ -48,7 +48,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder: about 900 KiB of tables.
+    /// An encoder: about 600 KiB of tables.
     pub fn new(variant: Variant) -> Self {
         Self { matcher: Matcher::new(), tokens: Tokens::new(), writer: BlockWriter::new(variant) }
     }

@@ -67,7 +67,6 @@ impl Bits {
     }
 
     /// Adds the lowest `count` bits of `value`, whose other bits are zero.
-    #[inline]
     pub(super) fn write(&mut self, value: u64, count: u32) {
         debug_assert!(count <= BITS_MAX && value >> count == 0);
         self.waiting |= value << self.count;
@@ -76,7 +75,6 @@ impl Bits {
     }
 
     /// Adds a code.
-    #[inline]
     pub(super) fn code(&mut self, code: Code) {
         self.write(code.bits(), code.length());
     }
@@ -96,17 +94,19 @@ impl Bits {
 
     /// Adds the codes of literals.
     pub(super) fn literals(&mut self, literals: &[u8], codes: &[Code; 256]) {
+        let mut end = self.end();
         let (triples, rest) = literals.as_chunks::<RUN_STEP>();
         for triple in triples {
             for &literal in triple {
-                self.add(codes[usize::from(literal)]);
+                end.add(codes[usize::from(literal)]);
             }
-            self.flush();
+            end.flush();
         }
         for &literal in rest {
-            self.add(codes[usize::from(literal)]);
+            end.add(codes[usize::from(literal)]);
         }
-        self.flush();
+        end.flush();
+        (self.at, self.waiting, self.count) = (end.at, end.waiting, end.count);
     }
 
     /// Adds the sequences of a chunk, whose literals lie in `literals` with some slack behind.
@@ -116,21 +116,19 @@ impl Bits {
         literals: &[u8],
         table: &WriteTable<'_>,
     ) {
-        let mut at = 0;
+        let mut end = self.end();
+        let mut from = 0;
         for sequence in sequences {
-            let run = sequence.literals as usize;
-            let mut left = run;
-            let mut from = at;
-            at += run;
-            loop {
-                // Always three, of which those beyond the run add no bits: runs are short, and
-                // their lengths cannot be predicted.
-                let Some(three) = literals[from..].first_chunk::<RUN_STEP>() else { break };
+            let mut left = sequence.literals as usize;
+            // Always three, of which those beyond the run add no bits: runs are short, and their
+            // lengths cannot be predicted.
+            while let Some(three) = literals[from..].first_chunk::<RUN_STEP>() {
                 for (place, &literal) in three.iter().enumerate() {
-                    self.add_if(place < left, table.literals[usize::from(literal)]);
+                    end.add(table.literals[usize::from(literal)].only_if(place < left));
                 }
-                self.flush();
+                end.flush();
                 if left <= RUN_STEP {
+                    from += left;
                     break;
                 }
                 left -= RUN_STEP;
@@ -141,20 +139,37 @@ impl Bits {
                 continue;
             }
             // A length takes 15 + 5 bits, a distance 15 + 13: 55 bits with the 7 that may wait.
-            self.add(table.lengths[usize::from(copy.length())]);
+            end.add(table.lengths[usize::from(copy.length())]);
             let distance = table.distances[copy.code()];
-            self.add(distance.code);
-            self.waiting |= copy.extra() << self.count;
-            self.count += distance.extra;
-            self.flush();
+            end.add(distance.code);
+            end.waiting |= copy.extra() << end.count;
+            end.count += distance.extra;
+            end.flush();
         }
+        (self.at, self.waiting, self.count) = (end.at, end.waiting, end.count);
     }
 
-    #[inline]
-    fn add_if(&mut self, condition: bool, code: Code) {
-        self.add(if condition { code } else { Code::default() });
+    fn end(&mut self) -> End<'_> {
+        let &mut Self { ref mut bytes, at, waiting, count } = self;
+        End { bytes, at, waiting, count }
     }
 
+    fn flush(&mut self) {
+        let mut end = self.end();
+        end.flush();
+        (self.at, self.waiting, self.count) = (end.at, end.waiting, end.count);
+    }
+}
+
+/// The end of the output as a value of its own, which an inner loop can keep in registers.
+struct End<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+    waiting: u64,
+    count: u32,
+}
+
+impl End<'_> {
     #[inline]
     fn add(&mut self, code: Code) {
         self.waiting |= code.bits() << self.count;

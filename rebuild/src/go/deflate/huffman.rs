@@ -38,6 +38,12 @@ impl Code {
         self.0 >> 24
     }
 
+    /// The code, or nothing at all, without a branch.
+    #[inline]
+    pub(super) const fn only_if(self, condition: bool) -> Self {
+        Self(self.0 & (condition as u32).wrapping_neg())
+    }
+
     /// False when the symbol has no code.
     #[inline]
     pub(super) const fn exists(self) -> bool {
@@ -58,7 +64,7 @@ pub(super) fn generate(codes: &mut [Code], frequencies: &[u32], bits_max: usize)
         }
     }
     let symbols = &mut symbols[..used];
-    if let [_] | [_, _] = symbols {
+    if symbols.len() <= 2 {
         for (number, &symbol) in symbols.iter().enumerate() {
             codes[symbol as u16 as usize] = Code::canonical(number as u32, 1);
         }
@@ -196,3 +202,6 @@ fn limited(weights: &[u32], bits_max: usize) -> [u32; CODE_BITS_MAX + 1] {
     counts[levels] = longer;
     counts
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,7 +179,7 @@ impl Matcher {
         let mut at = cursor.at;
         loop {
             let next = at + 1 + ((at - cursor.emitted) >> SKIP_SHIFT);
-            let next_word = u64::from_le_bytes(*searched.get(next..)?.first_chunk()?);
+            let next_word = u64::from_le_bytes(*searched.get(next..next + 8)?.first_chunk()?);
             let product = product_4(word);
             let here = Mark::new(at, product);
             let short = &mut self.short[slot_4(product)];
@@ -208,26 +208,22 @@ impl Matcher {
         let &Step { at, word, here, next, next_word } = step;
         let first = here.distance(pair.last());
         let second = here.distance(pair.before());
-        let second = second < REACH && repeats(window, at, second, word);
         if first < REACH && repeats(window, at, first, word) {
             self.store(next, next_word);
             let from = at - first as usize;
-            if !second {
+            if second >= REACH || !repeats(window, at, second, word) {
                 return Some(Found { at, from, length: 0 });
             }
-            let other = at - here.distance(pair.before()) as usize;
+            let other = at - second as usize;
             let length = 4 + common(window, at + 4, from + 4, COMPARED_MAX - 4);
             let longer = 4 + common(window, at + 4, other + 4, COMPARED_MAX - 4);
-            return Some(match longer > length {
-                true => Found { at, from: other, length: longer },
-                false => Found { at, from, length },
-            });
+            let (from, length) = if longer > length { (other, longer) } else { (from, length) };
+            return Some(Found { at, from, length });
         }
         // The encoder looks at the older position only if the newer one is in reach.
-        if second && here.reaches(pair.last()) {
+        if second < REACH && here.reaches(pair.last()) && repeats(window, at, second, word) {
             self.store(next, next_word);
-            let from = at - here.distance(pair.before()) as usize;
-            return Some(Found { at, from, length: 0 });
+            return Some(Found { at, from: at - second as usize, length: 0 });
         }
         if third < REACH && repeats(window, at, third, word) {
             return Some(self.or_next(window, at, third, next, next_word));
@@ -280,13 +276,13 @@ impl Matcher {
         let after = at + length;
         if length < GOOD_LENGTH && after < cursor.limit {
             let last = self.long[slot_7(load(window, after))].last().position();
-            let start = last.wrapping_sub(length as u32).wrapping_add(2);
-            let distance = (at as u32 + 2 + REACH).wrapping_sub(start);
-            let valid = start >= REACH && (1..REACH).contains(&distance);
+            // Where the repetition of `after` would begin, were it seen from `at + 2`.
+            let distance = (after as u32 + REACH).wrapping_sub(last);
+            let inside = last + 2 >= length as u32 + REACH;
+            let valid = inside & (distance.wrapping_sub(1) < REACH - 1);
             let distance = if valid { distance as usize } else { 0 };
             // A longer repetition includes these four bytes; most often they are not equal.
-            let four = window[after - 1..].first_chunk::<4>();
-            if valid & (four == window[after - 1 - distance..].first_chunk()) {
+            if valid & (four(window, after - 1) == four(window, after - 1 - distance)) {
                 let other = at + 2 - distance;
                 let longer = common(window, at + 2, other, usize::MAX);
                 if longer > length {
@@ -294,8 +290,12 @@ impl Matcher {
                 }
             }
         }
-        while from > 0 && at > cursor.emitted && window[from - 1] == window[at - 1] {
-            (at, from, length) = (at - 1, from - 1, length + 1);
+        let room = (at - cursor.emitted).min(from);
+        let same = window[from.saturating_sub(1)] == window[at.saturating_sub(1)];
+        if (room > 0) & same {
+            let before = window[..from].iter().rev().zip(window[..at].iter().rev());
+            let equal = before.take(room).take_while(|(l, r)| l == r).count();
+            (at, from, length) = (at - equal, from - equal, length + equal);
         }
         Found { at, from, length }
     }
@@ -348,38 +348,47 @@ impl Matcher {
 /// Do the four bytes at `at`, the low half of `word`, stand `distance` before it as well?
 #[inline]
 fn repeats(window: &[u8], at: usize, distance: u32, word: u64) -> bool {
-    let from = at - distance as usize;
-    match window[from..].first_chunk() {
-        Some(bytes) => u32::from_le_bytes(*bytes) == word as u32,
-        None => false,
+    four(window, at - distance as usize) == word as u32
+}
+
+/// Four bytes, the first one lowest; zero past the end, where no search comes.
+#[inline]
+fn four(window: &[u8], at: usize) -> u32 {
+    // In 32 bits, so that one comparison is enough to know that all bytes are inside.
+    let at = at as u32 as usize;
+    match window.get(at..at + 4).and_then(<[u8]>::first_chunk) {
+        Some(bytes) => u32::from_le_bytes(*bytes),
+        None => 0,
     }
 }
 
-/// Eight bytes, the first one lowest.
+/// Eight bytes, the first one lowest; zero past the end, where no search comes.
 #[inline]
 fn load(window: &[u8], at: usize) -> u64 {
-    match window[at..].first_chunk() {
+    let at = at as u32 as usize;
+    match window.get(at..at + 8).and_then(<[u8]>::first_chunk) {
         Some(bytes) => u64::from_le_bytes(*bytes),
         None => 0,
     }
 }
 
-/// How many bytes at `at` and at `from` are equal, at most `most`, never past the window's end.
+/// How many bytes at `at` and at `from` are equal, at most `most` (8 or more), never past the
+/// window's end.
 #[inline]
 fn common(window: &[u8], at: usize, from: usize, most: usize) -> usize {
-    let left = &window[at..];
-    let left = &left[..left.len().min(most)];
-    let right = &window[from..from + left.len()];
-    if let (Some(l), Some(r)) = (left.first_chunk(), right.first_chunk()) {
-        let difference = u64::from_le_bytes(*l) ^ u64::from_le_bytes(*r);
+    if at + 8 <= window.len() {
+        let difference = load(window, at) ^ load(window, from);
         if difference != 0 {
             return difference.trailing_zeros() as usize / 8;
         }
     }
-    common_slices(left, right)
+    let left = &window[at..];
+    let left = &left[..left.len().min(most)];
+    common_slices(left, &window[from..from + left.len()])
 }
 
 /// How many bytes two slices of equal length have in common.
+#[inline(never)]
 fn common_slices(left: &[u8], right: &[u8]) -> usize {
     let (left_words, left_rest) = left.as_chunks::<8>();
     let (right_words, right_rest) = right.as_chunks::<8>();

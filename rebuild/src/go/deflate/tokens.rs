@@ -7,8 +7,7 @@
 use super::{
     CHUNK,
     symbols::{
-        DISTANCE_EXTRA, DISTANCE_SYMBOLS, LENGTH_CODE, LENGTH_MAX, LENGTH_MIN, LENGTH_SYMBOLS,
-        distance_code,
+        DISTANCE_SYMBOLS, LENGTH_CODE, LENGTH_MAX, LENGTH_MIN, LENGTH_SYMBOLS, distance_code,
     },
 };
 
@@ -36,7 +35,7 @@ impl Copy {
     #[inline]
     fn new(length: usize, distance: u32) -> Self {
         let code = distance_code(distance);
-        let extra = distance & !(u32::MAX << DISTANCE_EXTRA[code as usize % DISTANCE_SYMBOLS]);
+        let extra = distance & !(u32::MAX << (code >> 1).saturating_sub(1));
         Self(1 << 31 | ((length - LENGTH_MIN) as u32) << 20 | code << 13 | extra)
     }
 
@@ -63,6 +62,8 @@ impl Copy {
 #[derive(Debug)]
 pub(super) struct Tokens {
     sequences: Vec<Sequence>,
+    /// The rest was added.
+    complete: bool,
     /// The literals, and room for a few more.
     buffer: Vec<u8>,
     /// How many of them count.
@@ -75,37 +76,38 @@ pub(super) struct Tokens {
     pub(super) distances: [u32; DISTANCE_SYMBOLS + 2],
     /// Ends of block: none or one.
     pub(super) ends: u32,
-    copies: usize,
 }
 
 impl Tokens {
     pub(super) fn new() -> Self {
         Self {
             sequences: Vec::with_capacity(CHUNK / 4),
+            complete: false,
             buffer: vec![0; CHUNK + PIECE],
             filled: 0,
             literals: [0; 256],
             lengths: [0; LENGTH_SYMBOLS],
             distances: [0; DISTANCE_SYMBOLS + 2],
             ends: 0,
-            copies: 0,
         }
     }
 
     /// Forgets everything but the allocations.
     pub(super) fn clear(&mut self) {
         self.sequences.clear();
+        self.complete = false;
         self.filled = 0;
         self.literals.fill(0);
         self.lengths.fill(0);
         self.distances.fill(0);
         self.ends = 0;
-        self.copies = 0;
     }
 
     /// Literals, repetitions and the end of block together.
     pub(super) fn count(&self) -> usize {
-        self.filled + self.copies + self.ends as usize
+        // The last sequence holds no repetition once the rest was added.
+        let copies = self.sequences.len() - usize::from(self.complete);
+        self.filled + copies + self.ends as usize
     }
 
     /// In the order of the chunk.
@@ -144,6 +146,7 @@ impl Tokens {
         self.push_literals(window, start, window.len());
         let literals = (window.len() - start) as u32;
         self.sequences.push(Sequence { literals, copy: Copy::NONE });
+        self.complete = true;
         self.literals = histogram(&self.buffer[..self.filled]);
     }
 
@@ -158,7 +161,6 @@ impl Tokens {
         self.lengths[usize::from(LENGTH_CODE[usize::from(copy.length())])] += 1;
         self.distances[copy.code()] += 1;
         self.sequences.push(sequence);
-        self.copies += 1;
     }
 
     #[cold]
