@@ -1,1 +1,9 @@
-//! placeholder
+//! The coordinator: hands out published images, keeps the journal, judges and publishes.
+//!
+//! Invariant: no answer is given from state that is not on disk: the journal is synced, then the
+//! index follows, then the caller hears of it. The queue and the journal's recovery do no IO and
+//! read no clock.
+
+pub mod journal;
+pub mod setup;
+pub mod tls;
