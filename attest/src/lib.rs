@@ -5,8 +5,9 @@
 //! no async runtime; bytes that are hashed or signed are kept as bytes and never written again.
 //! It must never decide anything from an unsigned byte, and never turn "unknown" into "good".
 
-pub mod bundle;
 mod base64_text;
+pub mod bundle;
+pub mod bundle_write;
 pub mod canonical;
 pub mod digest;
 pub mod dsse;
@@ -27,6 +28,7 @@ pub mod statement;
 pub mod time;
 pub mod trust;
 pub mod verdict;
+pub mod vsa;
 
 pub use digest::Digest;
 pub use gap::{Gap, GapCode};

@@ -29,7 +29,7 @@ mod tally;
 mod why;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use judgement::{
     Counted, Dissent, Equivocation, FINDING_SCHEMA, Failure, Finding, Judgement, NotCounted,

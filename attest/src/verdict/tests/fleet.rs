@@ -26,29 +26,29 @@ use crate::{
 use serde_json::json;
 use std::sync::OnceLock;
 
-pub(super) const NAMES: [&str; 8] =
+pub(crate) const NAMES: [&str; 8] =
     ["acme", "globex", "hooli", "initech", "pied-piper", "tyrell", "umbrella", "wayne"];
 /// When everything happens, unless a test says otherwise.
-pub(super) const NOON: i64 = 1_700_000_000;
+pub(crate) const NOON: i64 = 1_700_000_000;
 
-pub(super) fn time(seconds: i64) -> Timestamp {
+pub(crate) fn time(seconds: i64) -> Timestamp {
     Timestamp::from_unix(seconds).unwrap()
 }
 
-pub(super) fn operator(who: usize) -> OperatorId {
+pub(crate) fn operator(who: usize) -> OperatorId {
     NAMES[who].parse().unwrap()
 }
 
 /// Keys are made once: their values never matter.
-pub(super) struct Keys {
-    pub(super) publisher: SigningKey,
-    pub(super) coordinator: SigningKey,
-    pub(super) roots: Vec<SigningKey>,
-    pub(super) workers: Vec<SigningKey>,
-    pub(super) stranger: SigningKey,
+pub(crate) struct Keys {
+    pub(crate) publisher: SigningKey,
+    pub(crate) coordinator: SigningKey,
+    pub(crate) roots: Vec<SigningKey>,
+    pub(crate) workers: Vec<SigningKey>,
+    pub(crate) stranger: SigningKey,
 }
 
-pub(super) fn keys() -> &'static Keys {
+pub(crate) fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     let key = || SigningKey::generate().unwrap();
     KEYS.get_or_init(|| Keys {
@@ -60,42 +60,42 @@ pub(super) fn keys() -> &'static Keys {
     })
 }
 
-pub(super) fn worker(who: usize) -> WorkerId {
+pub(crate) fn worker(who: usize) -> WorkerId {
     WorkerId(keys().workers[who].public().id())
 }
 
 /// The published image: two layers.
-pub(super) fn published() -> Vec<u8> {
+pub(crate) fn published() -> Vec<u8> {
     let layers = [(Digest::of(b"layer 1"), 10), (Digest::of(b"layer 2"), 20)];
     manifest_bytes(&Digest::of(b"config"), &layers)
 }
 
 /// The output that is the published image.
-pub(super) fn same() -> Outcome {
+pub(crate) fn same() -> Outcome {
     Outcome::Output(output_of(published()))
 }
 
 /// Another image; each number is one of its own.
-pub(super) fn other(number: u8) -> Outcome {
+pub(crate) fn other(number: u8) -> Outcome {
     let config = Digest::of(&[number]);
     Outcome::Output(output_of(manifest_bytes(&config, &[(Digest::of(b"layer 1"), 10)])))
 }
 
 /// The published configuration with layers that are compressed otherwise.
-pub(super) fn recompressed() -> Outcome {
+pub(crate) fn recompressed() -> Outcome {
     let layers = [(Digest::of(b"layer 1, small"), 9), (Digest::of(b"layer 2"), 20)];
     Outcome::Output(output_of(manifest_bytes(&Digest::of(b"config"), &layers)))
 }
 
-pub(super) fn failed(class: &str) -> Outcome {
+pub(crate) fn failed(class: &str) -> Outcome {
     Outcome::BuildFailed { class: class.into(), detail: "no such thing".into() }
 }
 
-pub(super) fn invalid(detail: &str) -> Outcome {
+pub(crate) fn invalid(detail: &str) -> Outcome {
     Outcome::RecipeInvalid { gaps: vec![Gap::new(GapCode::UnsupportedField, detail)] }
 }
 
-pub(super) fn refused() -> Outcome {
+pub(crate) fn refused() -> Outcome {
     Outcome::Refused { reason: Refusal::Policy, detail: "not in my policy".into() }
 }
 
@@ -108,7 +108,7 @@ fn subject() -> Subject {
 }
 
 /// A statement by the publisher about the image, as evidence.
-pub(super) fn stated(
+pub(crate) fn stated(
     key: &SigningKey,
     about: &Digest,
     predicate: serde_json::Value,
@@ -121,21 +121,21 @@ pub(super) fn stated(
     RawEvidence::new(EvidenceKind::DsseEnvelope, envelope.to_json(), uri, *about)
 }
 
-pub(super) fn configuration(package: &str) -> serde_json::Value {
+pub(crate) fn configuration(package: &str) -> serde_json::Value {
     json!({"archs": ["amd64"], "contents": {"packages": [package]}})
 }
 
 /// The fleet, its policy, and the evidence so far.
-pub(super) struct Fleet {
-    pub(super) policy: Policy,
-    pub(super) set: EvidenceSet,
-    pub(super) recipes: Vec<Digest>,
-    pub(super) fence: u64,
+pub(crate) struct Fleet {
+    pub(crate) policy: Policy,
+    pub(crate) set: EvidenceSet,
+    pub(crate) recipes: Vec<Digest>,
+    pub(crate) fence: u64,
 }
 
 impl Fleet {
     /// `operators` of which `required` must agree; the coordinator is pinned.
-    pub(super) fn new(operators: usize, required: u32) -> Self {
+    pub(crate) fn new(operators: usize, required: u32) -> Self {
         let names: Vec<OperatorId> = (0..operators).map(operator).collect();
         let policy = Policy {
             publishers: vec![Publisher {
@@ -173,18 +173,18 @@ impl Fleet {
     }
 
     /// The same without a pinned coordinator: only the workers' own words about leases.
-    pub(super) fn unpinned(operators: usize, required: u32) -> Self {
+    pub(crate) fn unpinned(operators: usize, required: u32) -> Self {
         let mut fleet = Self::new(operators, required);
         fleet.policy.coordinator = None;
         fleet
     }
 
-    pub(super) fn quorum(&mut self) -> &mut Quorum {
+    pub(crate) fn quorum(&mut self) -> &mut Quorum {
         self.policy.quorum.as_mut().unwrap()
     }
 
     /// Takes the recipes anew from the evidence.
-    pub(super) fn derive(&mut self) {
+    pub(crate) fn derive(&mut self) {
         let signers = Signers::Policy(&self.policy, self.set.source);
         let trust = judge_evidence(signers, &self.set.subject.repository, &self.set.publisher);
         let Derivation::Recipes { recipes, .. } = derive(&self.set.subject, None, &trust) else {
@@ -194,13 +194,13 @@ impl Fleet {
         self.recipes.sort_unstable();
     }
 
-    pub(super) fn job(&self) -> JobId {
+    pub(crate) fn job(&self) -> JobId {
         let subject = &self.set.subject;
         JobId::of(&subject.repository, &subject.digest, &subject.platform, &self.recipes)
     }
 
     /// An unsigned observation and the lease that fits it.
-    pub(super) fn prepared(
+    pub(crate) fn prepared(
         &mut self,
         who: usize,
         attempt: u64,
@@ -261,12 +261,12 @@ impl Fleet {
     }
 
     /// A leased observation.
-    pub(super) fn observe(&mut self, who: usize, attempt: u64, outcome: Outcome) -> ObservationId {
+    pub(crate) fn observe(&mut self, who: usize, attempt: u64, outcome: Outcome) -> ObservationId {
         self.observe_with(who, attempt, outcome, |_, _| ())
     }
 
     /// A leased observation, changed before both are signed by whom they name.
-    pub(super) fn observe_with(
+    pub(crate) fn observe_with(
         &mut self,
         who: usize,
         attempt: u64,
@@ -281,23 +281,23 @@ impl Fleet {
     }
 
     /// An observation without a lease.
-    pub(super) fn volunteer(&mut self, who: usize, outcome: Outcome) -> ObservationId {
+    pub(crate) fn volunteer(&mut self, who: usize, outcome: Outcome) -> ObservationId {
         let (observation, _) = self.prepared(who, 1, outcome);
         self.file(observation.sign(&keys().workers[who]).unwrap())
     }
 
-    pub(super) fn lease(&mut self, lease: &Lease) {
+    pub(crate) fn lease(&mut self, lease: &Lease) {
         self.set.leases.push(lease.sign(&keys().coordinator).unwrap());
     }
 
-    pub(super) fn file(&mut self, envelope: Envelope) -> ObservationId {
+    pub(crate) fn file(&mut self, envelope: Envelope) -> ObservationId {
         let id = envelope.observation_id();
         self.set.observations.push(Filed { envelope, position: None });
         id
     }
 
     /// The coordinator opens the job (again).
-    pub(super) fn announce(&mut self, attempt: u64, wanted: u32, reopened_by: &[ObservationId]) {
+    pub(crate) fn announce(&mut self, attempt: u64, wanted: u32, reopened_by: &[ObservationId]) {
         let announce = JobAnnounce {
             job: self.job(),
             subject: self.set.subject.clone(),
@@ -316,23 +316,23 @@ impl Fleet {
         self.set.announces.push(announce.sign(&keys().coordinator).unwrap());
     }
 
-    pub(super) fn judge(&self) -> Judgement {
+    pub(crate) fn judge(&self) -> Judgement {
         judge(&self.policy, &self.set)
     }
 
-    pub(super) fn outcome(&self) -> &'static str {
+    pub(crate) fn outcome(&self) -> &'static str {
         self.judge().outcome.as_str()
     }
 
     /// The codes of the reasons for which this operator is not counted.
-    pub(super) fn why(&self, who: &str) -> Vec<String> {
+    pub(crate) fn why(&self, who: &str) -> Vec<String> {
         let judgement = self.judge();
         let of = judgement.not_counted.iter().filter(|n| n.operator == who);
         of.map(|n| n.why.split(':').next().unwrap().to_owned()).collect()
     }
 }
 
-pub(super) fn hygiene(outcome: &Outcome) -> Vec<LayerHygieneFact> {
+pub(crate) fn hygiene(outcome: &Outcome) -> Vec<LayerHygieneFact> {
     let layers = match outcome {
         Outcome::Output(Output { .. }) => 2,
         _ => 0,
@@ -340,16 +340,16 @@ pub(super) fn hygiene(outcome: &Outcome) -> Vec<LayerHygieneFact> {
     vec![LayerHygieneFact { clean: true, why: vec![] }; layers]
 }
 
-pub(super) fn forever() -> Validity {
+pub(crate) fn forever() -> Validity {
     Validity { from: time(0), until: time(4_000_000_000) }
 }
 
 /// Operator `who`'s root key vouches for worker `of`.
-pub(super) fn vouch(who: usize, of: usize, valid: Validity) -> Envelope {
+pub(crate) fn vouch(who: usize, of: usize, valid: Validity) -> Envelope {
     vouched(who, of, valid).sign(&keys().roots[who]).unwrap()
 }
 
-pub(super) fn vouched(who: usize, of: usize, valid: Validity) -> WorkerRecord {
+pub(crate) fn vouched(who: usize, of: usize, valid: Validity) -> WorkerRecord {
     WorkerRecord {
         operator: operator(who),
         key: keys().workers[of].public().clone(),
@@ -359,7 +359,7 @@ pub(super) fn vouched(who: usize, of: usize, valid: Validity) -> WorkerRecord {
     }
 }
 
-pub(super) fn revocation(who: usize, key: Digest, since: Option<i64>) -> KeyRevocation {
+pub(crate) fn revocation(who: usize, key: Digest, since: Option<i64>) -> KeyRevocation {
     KeyRevocation {
         operator: operator(who),
         key,
@@ -369,7 +369,7 @@ pub(super) fn revocation(who: usize, key: Digest, since: Option<i64>) -> KeyRevo
     }
 }
 
-pub(super) fn operator_record(who: usize, affiliations: &[&str], valid: Validity) -> Envelope {
+pub(crate) fn operator_record(who: usize, affiliations: &[&str], valid: Validity) -> Envelope {
     let record = OperatorRecord {
         operator: operator(who),
         root_key: keys().roots[who].public().clone(),

@@ -2,7 +2,7 @@
 //! the image is small.
 
 mod attacks;
-mod fleet;
+pub(crate) mod fleet;
 mod levels;
 mod needs;
 mod properties;
