@@ -6,14 +6,14 @@
 //! verdict ever depends on one. The list only grows; a change of meaning raises
 //! [`CAUSES_VERSION`], so that history can be labelled again.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Version of the taxonomy: of [`CauseCode`] and of what its codes mean.
 pub const CAUSES_VERSION: u32 = 1;
 
 /// How sure a detector is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// It follows from the bytes that were compared.
@@ -36,7 +36,7 @@ impl Confidence {
 }
 
 /// The families of causes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// Whom a container believes: keys, certificates, repositories.
@@ -70,7 +70,7 @@ impl Class {
 macro_rules! causes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $class:ident;)+) => {
         /// Why something may differ. Written as its dotted text.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum CauseCode { $($(#[$doc])* #[serde(rename = $text)] $name,)+ }
 
@@ -189,7 +189,7 @@ causes! {
     /// An SQLite database.
     ContentSqlite = "content.sqlite", Nondeterminism;
     /// A few bytes at one place.
-    ContentFewBytes = "content.few_bytes", Security;
+    ContentFewBytes = "content.few_bytes", Inputs;
     /// One side continues where the other ends.
     ContentAppended = "content.appended", Inputs;
 
@@ -219,7 +219,8 @@ impl fmt::Display for CauseCode {
 }
 
 /// One possible cause of one difference.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cause {
     /// How sure the detector is. First, so that causes sort by it.
     pub confidence: Confidence,

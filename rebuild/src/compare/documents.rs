@@ -9,7 +9,7 @@ use super::{
     cause::{Cause, CauseCode},
     event::{Event, Kind, Scope, shown},
     explain::Collector,
-    manifest::{Config, Manifest},
+    manifest::{Config, Manifest, split_layer_type},
     paths,
 };
 use serde_json::Value;
@@ -113,6 +113,8 @@ fn layer_descriptors(a: &Manifest, b: &Manifest, out: &mut Collector) {
         for difference in &found {
             let kind = match difference.segments.as_slice() {
                 ["digest" | "size"] => continue,
+                // The compression is explained where layers are compared.
+                ["mediaType"] if layer_base(difference.a) == layer_base(difference.b) => continue,
                 ["mediaType"] => Kind::ManifestMediaType,
                 ["annotations", ..] => Kind::ManifestAnnotation,
                 _ => Kind::ManifestDescriptor,
@@ -121,6 +123,12 @@ fn layer_descriptors(a: &Manifest, b: &Manifest, out: &mut Collector) {
             out.push(with_cause(event));
         }
     }
+}
+
+/// A layer's media type without its compression, or the whole of what is none.
+fn layer_base(value: Option<&Value>) -> Option<&str> {
+    let text = value.and_then(Value::as_str)?;
+    Some(split_layer_type(text).map_or(text, |(base, _)| base))
 }
 
 /// Adds what differs between two configurations.

@@ -72,13 +72,22 @@ pub(super) fn merged(
 ) {
     compare_views(&merged_views(a.1), &merged_views(b.1), out);
     let mut all: [Vec<Oddity>; 2] = [Vec::new(), Vec::new()];
-    for (list, (layers, tree)) in all.iter_mut().zip([a, b]) {
+    for (list, (layers, _)) in all.iter_mut().zip([a, b]) {
         list.extend(layers.iter().flat_map(|l| l.oddities.list.iter().cloned()));
-        list.extend(tree.oddities.list.iter().cloned());
         // Where a layer ends is no matter when layers are split otherwise.
         list.retain(|o| o.kind != OddityKind::NoEndMarker);
     }
     oddities(&all[0], &all[1], None, out);
+}
+
+/// Adds what was odd about putting layers together on one side only. Where not all layers are
+/// there (`whole` is false), a hard link may lead to one that is not.
+pub(super) fn merging(a: &MergedTree<'_>, b: &MergedTree<'_>, whole: bool, out: &mut Collector) {
+    let list = |tree: &MergedTree<'_>| -> Vec<Oddity> {
+        let shown = |o: &&Oddity| whole || o.kind != OddityKind::DanglingHardLink;
+        tree.oddities.list.iter().filter(shown).cloned().collect()
+    };
+    oddities(&list(a), &list(b), None, out);
 }
 
 fn merged_views<'a>(tree: &MergedTree<'a>) -> Views<'a> {
@@ -396,14 +405,14 @@ fn order(a: &LayerTree, b: &LayerTree, layer: usize, out: &mut Collector) {
         places
     };
     let (in_a, in_b) = (common(a, b), common(b, a));
-    let path = |tree: &LayerTree, place: usize| {
-        tree.entries.get(place).map(|e| e.tar.path.clone()).unwrap_or_default()
-    };
+    fn path(tree: &LayerTree, place: usize) -> &[u8] {
+        tree.entries.get(place).map(|e| e.tar.path.as_slice()).unwrap_or_default()
+    }
     let differing =
         in_a.iter().zip(&in_b).map(|(x, y)| (path(a, *x), path(b, *y))).find(|(x, y)| x != y);
     if let Some((x, y)) = differing {
         let event = Event::new(Scope::Layer, Kind::TarOrder).in_layer(layer);
-        let mut event = event.values(Some(shown_bytes(&x)), Some(shown_bytes(&y)));
+        let mut event = event.values(Some(shown_bytes(x)), Some(shown_bytes(y)));
         let detail = "the same paths in another order; the first that differs";
         event.causes.push(Cause::certain(CauseCode::OrderTar, detail));
         out.push(event);

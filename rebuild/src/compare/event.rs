@@ -5,12 +5,12 @@
 //! values never read alike. They must never hold anything of the machine that compared.
 
 use super::cause::Cause;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// Which document or stream an event is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// The image manifest.
@@ -38,7 +38,7 @@ impl Scope {
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $weight:ident;)+) => {
         /// What differs. Written as its dotted text.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum Kind { $($(#[$doc])* #[serde(rename = $text)] $name,)+ }
 
@@ -73,6 +73,8 @@ pub(super) enum Weight {
 }
 
 kinds! {
+    /// The digests differ, and no detector says why.
+    ManifestDigest = "manifest.digest", Content;
     /// The manifest is none, or two parsers would read it differently.
     ManifestInvalid = "manifest.invalid", Content;
     /// A media type in the manifest.
@@ -213,7 +215,7 @@ impl fmt::Display for Kind {
 }
 
 /// Where two contents first differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Bytes {
     /// Size on the published side.
     pub a_size: u64,
@@ -227,7 +229,8 @@ pub struct Bytes {
 }
 
 /// One difference. `a` is the published image, `b` the rebuilt one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Event {
     /// Which document or stream.
     pub scope: Scope,

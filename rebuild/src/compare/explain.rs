@@ -14,7 +14,7 @@ use super::{
     packages::{DATABASES, Database, Packages},
 };
 use attest::{Digest, Level, canonical};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha1::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,16 +22,20 @@ use std::collections::{BTreeMap, BTreeSet};
 /// two images would be explained otherwise.
 pub const DETECTOR: &str = "assay-compare/1";
 
+/// The schema of [`Explanation`].
+const SCHEMA: &str = "assay/explanation/v1";
+
 /// How many sentences `security` holds.
 const SECURITY_MAX: usize = 100;
 
 /// Why two images differ. Its canonical bytes are stored as evidence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Explanation {
     /// `assay/explanation/v1`.
-    pub schema: &'static str,
+    pub schema: String,
     /// [`DETECTOR`].
-    pub detector: &'static str,
+    pub detector: String,
     /// [`CAUSES_VERSION`].
     pub causes_version: u32,
     /// What the comparison came to.
@@ -54,8 +58,23 @@ pub struct Explanation {
     pub events: Vec<Event>,
 }
 
+/// Stored bytes that are no explanation of this schema and taxonomy.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplanationError {
+    /// Not the JSON that this version writes.
+    #[error("expected an explanation with the kinds and causes of version {CAUSES_VERSION}: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Another schema.
+    #[error("expected the schema {SCHEMA}, found {found:?}")]
+    Schema {
+        /// What stood there.
+        found: String,
+    },
+}
+
 /// Where the tar of a layer first differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LayerDifference {
     /// Counted from 0.
     pub layer: u32,
@@ -65,7 +84,8 @@ pub struct LayerDifference {
 }
 
 /// The first differing entry of a layer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FirstEntry {
     /// Its path.
     pub path: String,
@@ -80,6 +100,16 @@ pub struct FirstEntry {
 }
 
 impl Explanation {
+    /// Reads an explanation that was stored, for showing it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ExplanationError> {
+        let read: Self = serde_json::from_slice(bytes)?;
+        if read.schema != SCHEMA {
+            let found = read.schema.chars().take(64).collect();
+            return Err(ExplanationError::Schema { found });
+        }
+        Ok(read)
+    }
+
     /// The bytes that are stored.
     pub fn to_bytes(&self) -> Result<Vec<u8>, CompareError> {
         Ok(canonical::to_vec(self)?)
@@ -133,10 +163,14 @@ impl Collector {
 
     /// Adds an event whose file can be looked into.
     pub(super) fn push_with(&mut self, event: Event, wanted: Option<Wanted>) {
+        let key = (event.weight(), event);
+        if self.kept.contains_key(&key) {
+            return;
+        }
         self.total += 1;
-        *self.kinds.entry(event.kind).or_default() += 1;
-        self.security += u64::from(event.security.is_some());
-        self.kept.insert((event.weight(), event), wanted);
+        *self.kinds.entry(key.1.kind).or_default() += 1;
+        self.security += u64::from(key.1.security.is_some());
+        self.kept.insert(key, wanted);
         if self.kept.len() > self.kept_max {
             self.kept.pop_last();
         }
@@ -176,8 +210,8 @@ impl Collector {
             events.iter().flat_map(|event| event.causes.iter().map(|cause| cause.code)).collect();
         let layers = self.layers.into_iter().map(|(layer, first)| LayerDifference { layer, first });
         Ok(Explanation {
-            schema: "assay/explanation/v1",
-            detector: DETECTOR,
+            schema: SCHEMA.to_owned(),
+            detector: DETECTOR.to_owned(),
             causes_version: CAUSES_VERSION,
             level,
             differences: self.total,

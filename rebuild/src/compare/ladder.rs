@@ -27,10 +27,11 @@ use super::{
 };
 use attest::{Digest, Level};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A choice that was found by trying, not by the recipe: `gzip` = `go1.26 -1`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Searched {
     /// What was chosen, `gzip`.
     pub flag: String,
@@ -119,7 +120,8 @@ pub fn compare(
     options: &Options,
 ) -> Result<Comparison, CompareError> {
     let ours = Ours::read(rebuilt, &options.limits)?;
-    Judge { published, rebuilt, ours, options, events: Collector::new(&options.limits) }.run()
+    let events = Collector::new(&options.limits);
+    Judge { published, rebuilt, ours, options, events, uncompared: Vec::new() }.run()
 }
 
 /// The rebuilt image's documents: ours, so they must be right.
@@ -175,6 +177,8 @@ struct Judge<'a> {
     ours: Ours,
     options: &'a Options,
     events: Collector,
+    /// How published layers are compressed, where ours are not: said only if nothing else is.
+    uncompared: Vec<Event>,
 }
 
 impl Judge<'_> {
@@ -220,11 +224,19 @@ impl Judge<'_> {
     }
 
     fn end(
-        self,
+        mut self,
         level: Level,
         layers: Vec<LayerIds>,
         hygiene: Vec<LayerHygiene>,
     ) -> Result<Comparison, CompareError> {
+        if self.events.total() == 0 {
+            std::mem::take(&mut self.uncompared).into_iter().for_each(|e| self.events.push(e));
+        }
+        if !level.is_exact() && self.events.total() == 0 {
+            let digest = |image: &dyn ImageBytes| Some(Digest::of(image.manifest()).to_string());
+            let event = Event::new(Scope::Manifest, Kind::ManifestDigest);
+            self.events.push(event.values(digest(self.published), digest(self.rebuilt)));
+        }
         let published = ImageIds {
             manifest: Digest::of(self.published.manifest()),
             config: Digest::of(self.published.config()),
@@ -335,14 +347,18 @@ impl Judge<'_> {
             None | Some(Compression::None) => None,
             Some(compression) => written(compression, self.our_header(index)?, ours.size),
         };
-        let other = ours.compression().is_some_and(|c| c != layer.compression);
-        let algorithm = other && b.is_some();
+        let algorithm = b.is_some() && ours.compression() != Some(layer.compression);
         let kind =
             if algorithm { Kind::LayerCompressionAlgo } else { Kind::LayerGzipLevelOrEngine };
+        let compared = b.is_some();
         let mut event = Event::new(Scope::Layer, kind).in_layer(index).values(a, b);
         let detail = "the same tar, compressed by another engine or at another level";
         event.causes.push(Cause::certain(CauseCode::EncodingRecompression, detail));
-        self.events.push(event);
+        if compared {
+            self.events.push(event);
+        } else {
+            self.uncompared.push(event);
+        }
         Ok(())
     }
 
@@ -399,11 +415,15 @@ impl Judge<'_> {
                 let a = self.read_tree(Side::Published, index, &memory_a, hygiene)?;
                 let b = self.read_tree(Side::Rebuilt, index, &memory_b, hygiene)?;
                 entries::layers(&a, &b, index, &mut self.events);
+                let (a, b) = (std::slice::from_ref(&a), std::slice::from_ref(&b));
+                entries::merging(&MergedTree::of(a), &MergedTree::of(b), false, &mut self.events);
             }
             return Ok(false);
         }
         let all_a = self.read_trees(Side::Published, hygiene.len(), hygiene)?;
         let all_b = self.read_trees(Side::Rebuilt, diff_ids.len(), hygiene)?;
+        let (a, b) = (MergedTree::of(&all_a), MergedTree::of(&all_b));
+        entries::merging(&a, &b, true, &mut self.events);
         if same_count {
             for index in differing {
                 if let (Some(a), Some(b)) = (all_a.get(index), all_b.get(index)) {
@@ -411,14 +431,13 @@ impl Judge<'_> {
                 }
             }
         } else {
-            let (a, b) = (MergedTree::of(&all_a), MergedTree::of(&all_b));
             entries::merged((&all_a, &a), (&all_b, &b), &mut self.events);
             let count = |n: usize| Some(format!("{n} layers"));
             let mut event = Event::new(Scope::Layer, Kind::LayerSplit);
             event.causes.push(Cause::certain(CauseCode::EncodingLayerSplit, "other layers"));
             self.events.push(event.values(count(all_a.len()), count(all_b.len())));
         }
-        Ok(decide && tree::same_tree(&all_a, &all_b))
+        Ok(decide && tree::same_tree((&all_a, &a), (&all_b, &b)))
     }
 
     fn read_trees(

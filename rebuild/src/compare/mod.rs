@@ -36,7 +36,7 @@ pub use attest::Level;
 pub use cause::{CAUSES_VERSION, Cause, CauseCode, Class, Confidence};
 pub use error::{CompareError, Side};
 pub use event::{Bytes, Event, Kind, Scope};
-pub use explain::{DETECTOR, Explanation, FirstEntry, LayerDifference};
+pub use explain::{DETECTOR, Explanation, ExplanationError, FirstEntry, LayerDifference};
 pub use hygiene::{LayerHygiene, Unclean, UncleanCode, inspect_layer};
 pub use image::{ImageBytes, LayerForm, Limits, MemoryImage};
 pub use ladder::{Comparison, ExplanationSummary, ImageIds, LayerIds, Options, Searched, compare};

@@ -44,7 +44,7 @@ pub(super) enum OddityKind {
     SizeConflict,
     /// A PAX key twice, or a value that hides a NUL.
     AmbiguousPax,
-    /// Extension headers that repeat or contradict each other, or precede nothing.
+    /// Extension headers that repeat or contradict each other.
     StackedExtensions,
     /// A global PAX header: some readers apply it, Go does not.
     GlobalPax,
@@ -80,7 +80,7 @@ impl OddityKind {
             Self::SizeWithoutContent => "a type without content has a size",
             Self::SizeConflict => "two sizes for one entry",
             Self::AmbiguousPax => "PAX records that can be read in two ways",
-            Self::StackedExtensions => "extension headers that repeat or precede nothing",
+            Self::StackedExtensions => "extension headers that repeat or contradict",
             Self::GlobalPax => "a global PAX header",
             Self::Sparse => "a sparse file",
             Self::UnknownType => "an unknown entry type",

@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 const ROWS_MAX: usize = 25;
 /// How many sentences of `security` are shown.
 const SENTENCES_MAX: usize = 10;
+/// How many causes of one event are shown.
+const CAUSES_MAX: usize = 5;
 /// How long a value in the table is.
 const VALUE_CHARACTERS: usize = 60;
 
@@ -63,17 +65,39 @@ fn row(out: &mut String, event: &Event) {
         let _ = write!(out, ", first at byte {first}");
     }
     out.push('\n');
-    for cause in event.causes.iter().take(3) {
+    for cause in event.causes.iter().take(CAUSES_MAX) {
         let (code, confidence) = (cause.code.as_str(), cause.confidence.as_str());
         let detail = plain(&cause.detail);
         let _ = writeln!(out, "  {:<22}   {code} ({confidence}): {detail}", "");
     }
 }
 
+/// A value cut to the width of the table, digests to twelve digits.
 fn short(text: &str) -> String {
+    let text = short_digests(text);
     let cut = text.chars().count() > VALUE_CHARACTERS;
     let head: String = text.chars().take(VALUE_CHARACTERS).collect();
     format!("{}{}", plain(&head), if cut { "…" } else { "" })
+}
+
+fn short_digests(text: &str) -> String {
+    const PREFIX: &str = "sha256:";
+    let mut out = String::with_capacity(text.len());
+    for (index, part) in text.split(PREFIX).enumerate() {
+        if index > 0 {
+            out.push_str(PREFIX);
+        }
+        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        match (index, digits, part.get(..12), part.get(64..)) {
+            (1.., 64, Some(head), Some(rest)) => {
+                out.push_str(head);
+                out.push('…');
+                out.push_str(rest);
+            }
+            _ => out.push_str(part),
+        }
+    }
+    out
 }
 
 /// The text with everything escaped that could steer a terminal.
@@ -105,6 +129,16 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digests_are_short() {
+        let digest = attest::Digest::of(b"x").to_string();
+        assert_eq!(
+            short(&format!("file {digest} (1 bytes)")),
+            "file sha256:2d711642b726… (1 bytes)"
+        );
+        assert_eq!(short("sha256:abc"), "sha256:abc");
+    }
 
     #[test]
     fn nothing_steers_the_terminal() {

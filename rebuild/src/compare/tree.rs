@@ -286,12 +286,15 @@ pub(super) fn same_file(a: &Entry, b: &Entry) -> bool {
 
 /// True when two sets of layers become the same files, whatever order, times, format or split.
 /// Never true where runtimes could differ about either of them.
-pub(super) fn same_tree(a: &[LayerTree], b: &[LayerTree]) -> bool {
-    let (merged_a, merged_b) = (MergedTree::of(a), MergedTree::of(b));
+pub(super) fn same_tree(
+    a: (&[LayerTree], &MergedTree<'_>),
+    b: (&[LayerTree], &MergedTree<'_>),
+) -> bool {
+    let ((a, merged_a), (b, merged_b)) = (a, b);
     let ambiguous = |layers: &[LayerTree], merged: &MergedTree<'_>| {
         merged.oddities.ambiguous || layers.iter().any(|l| l.oddities.ambiguous)
     };
-    if ambiguous(a, &merged_a) || ambiguous(b, &merged_b) {
+    if ambiguous(a, merged_a) || ambiguous(b, merged_b) {
         return false;
     }
     let (names_a, names_b) = (merged_a.first_names(), merged_b.first_names());
