@@ -38,6 +38,9 @@ pub enum ObservationError {
     /// Larger than [`PAYLOAD_BYTES_MAX`].
     #[error("expected an observation of at most {PAYLOAD_BYTES_MAX} bytes, found {0}")]
     TooLarge(usize),
+    /// Not exactly one signature: the worker's.
+    #[error("expected exactly one signature, the worker's, found {0}")]
+    Signatures(usize),
     /// Not one of the two payload types.
     #[error("expected an in-toto statement or an outcome as payload type, found {0:?}")]
     PayloadType(String),

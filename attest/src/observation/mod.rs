@@ -143,6 +143,10 @@ impl Observation {
     /// Reads an observation from an envelope: its structure only. The signature is not looked at,
     /// because only the judge knows which key speaks for which worker.
     pub fn read(envelope: &Envelope) -> Result<Self, ObservationError> {
+        let signatures = envelope.signatures.len();
+        if signatures != 1 {
+            return Err(ObservationError::Signatures(signatures));
+        }
         Self::decode(&envelope.payload_type, &envelope.payload)
     }
 

@@ -49,6 +49,14 @@ pub enum RecordError {
         /// What was found, at most 200 characters of it.
         found: String,
     },
+    /// Not exactly one signature.
+    #[error("expected exactly one signature on {kind}, found {found}")]
+    Signatures {
+        /// The kind.
+        kind: &'static str,
+        /// How many there are.
+        found: usize,
+    },
     /// Another schema inside the payload.
     #[error("expected schema {expected}, found {found:?}")]
     Schema {
@@ -124,6 +132,10 @@ pub trait Record: Serialize + DeserializeOwned + PartialEq {
             let found = envelope.payload_type.chars().take(200).collect();
             return Err(RecordError::PayloadType { expected, found });
         }
+        if envelope.signatures.len() != 1 {
+            let (kind, found) = (Self::KIND, envelope.signatures.len());
+            return Err(RecordError::Signatures { kind, found });
+        }
         if envelope.payload.len() > RECORD_BYTES_MAX {
             return Err(RecordError::TooLarge(envelope.payload.len()));
         }
@@ -144,8 +156,9 @@ pub trait Record: Serialize + DeserializeOwned + PartialEq {
 
     /// Reads the record if `key` signed it.
     fn open(envelope: &Envelope, key: &PublicKey) -> Result<Self, RecordError> {
+        let record = Self::read_unverified(envelope)?;
         envelope.verify(key)?;
-        Self::read_unverified(envelope)
+        Ok(record)
     }
 }
 

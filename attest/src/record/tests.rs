@@ -128,8 +128,13 @@ fn another_spelling_is_refused_even_when_signed() {
         let envelope = Envelope::sign(&key, &Lease::payload_type(), text.clone().into()).unwrap();
         assert!(Lease::open(&envelope, key.public()).is_err(), "{text}");
     }
-    let envelope = Envelope::sign(&key, &Lease::payload_type(), good.into()).unwrap();
+    let mut envelope = Envelope::sign(&key, &Lease::payload_type(), good.into()).unwrap();
     assert_eq!(Lease::open(&envelope, key.public()).unwrap(), lease(&key));
+    envelope.signatures.push(envelope.signatures[0].clone());
+    assert!(matches!(
+        Lease::open(&envelope, key.public()),
+        Err(RecordError::Signatures { found: 2, .. })
+    ));
 }
 
 #[test]
@@ -153,7 +158,8 @@ proptest! {
     #[test]
     fn arbitrary_payloads_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let payload_type = Lease::payload_type();
-        let envelope = Envelope { payload_type, payload: bytes, signatures: vec![] };
+        let signatures = vec![crate::dsse::Signature { keyid: None, bytes: vec![] }];
+        let envelope = Envelope { payload_type, payload: bytes, signatures };
         prop_assert!(Lease::read_unverified(&envelope).is_err());
     }
 
@@ -173,8 +179,8 @@ proptest! {
             salt: salt.map(Random32),
         };
         let payload = record.encode().unwrap();
-        let envelope =
-            Envelope { payload_type: Lease::payload_type(), payload, signatures: vec![] };
+        let signatures = vec![crate::dsse::Signature { keyid: None, bytes: vec![] }];
+        let envelope = Envelope { payload_type: Lease::payload_type(), payload, signatures };
         prop_assert_eq!(Lease::read_unverified(&envelope).unwrap(), record);
     }
 }

@@ -121,8 +121,8 @@ impl Answers {
             excluded: BTreeMap::new(),
         };
         for (id, error) in &readings.malformed {
-            let error = crate::observation::one_line(error, 300);
-            found.refuse("unknown".to_owned(), *id, &Why::Malformed { error });
+            let why = Why::Malformed { error: error.clone() };
+            found.refuse("unknown".to_owned(), *id, &why);
         }
         let authentic = found.authenticate(question, readings);
         found.one_answer_per_lease(&authentic);
@@ -140,7 +140,7 @@ impl Answers {
     }
 
     fn refuse(&mut self, operator: String, observation: ObservationId, why: &Why) {
-        self.not_counted.insert(NotCounted { operator, observation, why: why.to_string() });
+        self.not_counted.insert(NotCounted::new(operator, observation, why));
     }
 
     fn authenticate(&mut self, question: &Question<'_>, readings: Readings<'_>) -> Vec<Authentic> {

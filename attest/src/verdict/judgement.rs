@@ -5,11 +5,12 @@
 //! evidence came, on a clock or on a map. A [`Judgement`] can only come out of
 //! [`super::judge`]; a [`Finding`] that was read from somewhere is a report, and signs nothing.
 
+use super::why::Why;
 use crate::{
     Digest, Gap, Level, Subject,
     canonical::{self, CanonicalError},
     id::{Attempt, JobId, ObservationId, OperatorId},
-    observation::Hint,
+    observation::{Hint, one_line},
     policy::Source,
 };
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,12 @@ pub const FINDING_SCHEMA: &str = "assay/judgement/v1";
 /// The version of the verdict function: it changes whenever equal evidence could be judged
 /// otherwise.
 pub const VERDICT_FUNCTION: &str = "assay-verdict/1";
+
+/// Longest foreign text in a finding; what is longer is cut. 4096 observations that are not
+/// counted, at 500 bytes and their identities, stay under the 4 MiB of a signed verdict.
+pub(super) const WORDS_BYTES_MAX: usize = 500;
+/// Most gaps of an outcome, and most paths of a hint, in a finding.
+pub(super) const WORDS_MAX: usize = 64;
 
 /// What is said of the image (design: command line, "Outcomes: one table").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +169,12 @@ pub struct NotCounted {
     pub observation: ObservationId,
     /// Why: a code, a colon, one sentence.
     pub why: String,
+}
+
+impl NotCounted {
+    pub(super) fn new(operator: String, observation: ObservationId, why: &Why) -> Self {
+        Self { operator, observation, why: one_line(&why.to_string(), WORDS_BYTES_MAX) }
+    }
 }
 
 /// Different answers where one is allowed.

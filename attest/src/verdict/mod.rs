@@ -15,7 +15,9 @@
 //!
 //! What cannot be seen: evidence that is not in the set. Signatures prove presence, never the
 //! absence of a dissent or a revocation; whoever serves the set can leave one out (protocol,
-//! "Completeness"). A dissent that *is* in the set always stands.
+//! "Completeness"). A dissent that *is* in the set always stands, except that an operator which
+//! revokes a key takes back all that the key signed, its dissent too; that is listed as such.
+//! Not in this version: skips, draws and commitments (the protocol's second stage).
 
 mod answers;
 mod diversity;
@@ -42,16 +44,17 @@ use crate::{
     Digest, Gap,
     evidence_set::EvidenceSet,
     id::{JobId, OperatorId},
-    observation::Hint,
+    observation::{Hint, one_line},
     policy::{Policy, Quorum},
     recipe::{Derivation, Recipe, Tier, derive},
     trust::{Signers, Trust, judge_evidence},
 };
 use answers::{Answers, Question, Readings};
+use judgement::{WORDS_BYTES_MAX, WORDS_MAX};
 use ladder::Published;
 use leases::Leases;
 use roster::Roster;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tally::Tally;
 
 /// What the publisher's evidence comes to under a policy.
@@ -234,27 +237,22 @@ fn found(policy: &Policy, judge: &Judge<'_>, answers: &Answers, tally: &Tally<'_
     let counted = tally.counted();
     let mut not_counted = answers.not_counted.clone();
     for (answer, why) in tally.all_not_counted(&answers.answers) {
-        not_counted.insert(NotCounted {
-            operator: answer.operator.to_string(),
-            observation: answer.id,
-            why: why.to_string(),
-        });
+        not_counted.insert(NotCounted::new(answer.operator.to_string(), answer.id, &why));
     }
     let named = |id| {
         counted.iter().any(|c| c.observation == id)
             || tally.dissent.values().flatten().any(|(answer, _)| answer.id == id)
     };
     let named_answers = || answers.answers.iter().filter(|answer| named(answer.id));
-    let hints: BTreeSet<Hint> = answers
-        .answers
-        .iter()
-        .filter(|answer| counted.iter().any(|c| c.observation == answer.id))
-        .flat_map(|answer| answer.hints.iter().cloned())
-        .collect();
+    let hints = hints(answers, &counted);
     let records: BTreeSet<Digest> =
         named_answers().flat_map(|answer| answer.records.iter().copied()).collect();
-    let newest = answers.answers.iter().map(|answer| answer.attempt).max();
-    let attempts = judge.leases.newest_attempt().max(newest).map_or(0, |attempt| attempt.0);
+    // Where a coordinator is pinned, a worker's own word does not open the job again.
+    let attempts = if judge.leases.pinned() {
+        judge.leases.newest_attempt()
+    } else {
+        answers.answers.iter().map(|answer| answer.attempt).max()
+    };
     let independent = counted
         .iter()
         .filter(|c| c.level.is_exact() && !affiliated(policy, judge, &c.operator))
@@ -266,17 +264,40 @@ fn found(policy: &Policy, judge: &Judge<'_>, answers: &Answers, tally: &Tally<'_
         k: counted.len() as u32,
         n: tally.built.len() as u32,
         independent: independent as u32,
-        attempts,
+        attempts: attempts.map_or(0, |attempt| attempt.0),
         dissent: tally.dissents(),
         failures: tally.failures(),
         not_counted: not_counted.into_iter().collect(),
         equivocations: answers.equivocations.clone(),
         suspects: spoken.suspects,
-        hints: hints.into_iter().collect(),
+        hints,
         records: records.into_iter().collect(),
         counted,
         ..without_answers(policy, judge.set, spoken.outcome)
     }
+}
+
+/// What the counted observations took from the published image, by name.
+fn hints(answers: &Answers, counted: &[Counted]) -> Vec<Hint> {
+    let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let is_counted = |id| counted.iter().any(|c| c.observation == id);
+    for hint in answers.answers.iter().filter(|a| is_counted(a.id)).flat_map(|a| &a.hints) {
+        let decided = hint.decided.iter().map(String::as_str);
+        names.entry(hint.name.as_str()).or_default().extend(decided);
+    }
+    let hint = |(name, decided): (&str, BTreeSet<&str>)| {
+        let more = decided.len().saturating_sub(WORDS_MAX);
+        let mut decided: Vec<String> = decided
+            .into_iter()
+            .take(WORDS_MAX)
+            .map(|path| one_line(path, WORDS_BYTES_MAX))
+            .collect();
+        if more > 0 {
+            decided.push(format!("and {more} more"));
+        }
+        Hint { name: name.to_owned(), decided }
+    };
+    names.into_iter().map(hint).collect()
 }
 
 /// True when an operator belongs to the publisher of this image: one of its affiliations is the

@@ -10,12 +10,13 @@
 use super::{
     answers::{Answer, Answers, Question, Said},
     diversity,
-    judgement::{Counted, Dissent, Failure},
+    judgement::{Counted, Dissent, Failure, WORDS_BYTES_MAX, WORDS_MAX},
     why::Why,
 };
 use crate::{
     Digest, Gap, Level,
     id::{Attempt, OperatorId},
+    observation::one_line,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -276,7 +277,8 @@ impl<'a> Tally<'a> {
         let agreed = groups.into_values().filter(|(count, _)| *count >= enough);
         // The largest group; of equal ones the first by name.
         let agreed = agreed.reduce(|best, group| if group.0 > best.0 { group } else { best });
-        agreed.map(|(_, gaps)| gaps.into_iter().cloned().collect())
+        let cut = |gap: &Gap| Gap::new(gap.code, one_line(&gap.detail, WORDS_BYTES_MAX));
+        agreed.map(|(_, gaps)| gaps.into_iter().take(WORDS_MAX).map(cut).collect())
     }
 
     pub(super) fn counted(&self) -> Vec<Counted> {

@@ -491,3 +491,40 @@ fn leases_with_one_identity_for_two_workers() {
     assert_eq!(fleet.outcome(), "reproduced");
     assert!(fleet.judge().equivocations.is_empty());
 }
+
+#[test]
+fn long_words_of_workers_are_cut() {
+    let long = "x".repeat(4000);
+    let mut fleet = Fleet::new(3, 2);
+    let outcome =
+        Outcome::Refused { reason: crate::observation::Refusal::Policy, detail: long.clone() };
+    fleet.observe(0, 1, outcome);
+    assert!(fleet.judge().not_counted[0].why.len() <= 500);
+    for who in 1..3 {
+        let gap = |n: usize| {
+            crate::Gap::new(crate::GapCode::UnsupportedField, format!("{n} {who} {long}"))
+        };
+        fleet.observe(who, 1, Outcome::RecipeInvalid { gaps: (0..200).map(gap).collect() });
+    }
+    let VerdictOutcome::NotRebuildable { gaps } = fleet.judge().outcome.clone() else { panic!() };
+    assert!(gaps.len() == 64 && gaps.iter().all(|gap| gap.detail.len() <= 500));
+    // Many decided paths are counted, not repeated.
+    let mut fleet = Fleet::new(1, 1);
+    fleet.quorum().hints.insert("install-order-conflicts".into());
+    let decided: Vec<String> = (0..256).map(|n| format!("etc/{n:04}")).collect();
+    fleet.observe_with(0, 1, same(), |o, _| {
+        o.hints = vec![crate::observation::Hint { name: "install-order".into(), decided }];
+    });
+    let judgement = fleet.judge();
+    assert_eq!(judgement.hints[0].decided.len(), 65);
+    assert_eq!(judgement.hints[0].decided[64], "and 192 more");
+}
+
+#[test]
+fn a_worker_cannot_open_the_job_again_by_saying_so() {
+    let mut fleet = fleet();
+    let (mut observation, _) = fleet.prepared(0, 1, same());
+    observation.attempt = Attempt(1 << 50);
+    fleet.file(observation.sign(&keys().workers[0]).unwrap());
+    assert_eq!(fleet.judge().attempts, 1);
+}

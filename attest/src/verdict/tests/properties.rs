@@ -114,7 +114,7 @@ fn shuffle<T>(items: &mut [T], seed: &mut u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn order_changes_nothing_and_findings_are_sound(
@@ -155,4 +155,37 @@ proptest! {
         prop_assert!(dissenters(&judgement).is_subset(&dissenters(&after)));
         prop_assert!(after.n >= judgement.n);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Evidence that is one operator short, with one byte of its file changed: whatever is still
+    /// read is judged without a panic, and never becomes good.
+    #[test]
+    fn no_changed_byte_makes_it_good(at: prop::sample::Index, byte: u8) {
+        let file = short_by_one();
+        let mut changed = file.to_vec();
+        let at = at.index(changed.len());
+        changed[at] = byte;
+        if let Ok(set) = crate::evidence_set::EvidenceSet::parse(&changed) {
+            let fleet = Fleet { set, ..Fleet::new(4, 3) };
+            prop_assert_ne!(fleet.outcome(), "reproduced");
+            prop_assert_ne!(fleet.outcome(), "diverged");
+        }
+    }
+}
+
+/// Two matches of the three that are needed, and one of each kind that does not count.
+fn short_by_one() -> &'static [u8] {
+    static FILE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    FILE.get_or_init(|| {
+        let mut fleet = Fleet::new(4, 3);
+        fleet.observe(0, 1, same());
+        fleet.observe(1, 1, same());
+        fleet.volunteer(2, same());
+        fleet.observe(3, 1, refused());
+        fleet.announce(1, 3, &[]);
+        fleet.set.to_canonical_json().unwrap()
+    })
 }
