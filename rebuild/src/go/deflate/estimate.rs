@@ -53,5 +53,5 @@ fn log2(value: f32) -> f32 {
     let bits = value.to_bits();
     let exponent = ((bits & EXPONENT) >> 23) as i32 - 128;
     let mantissa = f32::from_bits((bits & !EXPONENT).wrapping_add(127 << 23));
-    exponent as f32 + ((-0.344_848_43 * mantissa + 2.024_665_78) * mantissa - 0.674_877_59)
+    exponent as f32 + ((-0.344_848_43 * mantissa + 2.024_665_8) * mantissa - 0.674_877_6)
 }
