@@ -31,6 +31,7 @@ pub use error::{Error, ErrorKind};
 pub use image::{AttestationManifest, Image, IndexEntry};
 pub use layout::{Layout, writer::LayoutWriter};
 pub use manifest::{Descriptor, Index, Manifest};
+pub use registry::fetch;
 pub use network::{HostException, NetworkPolicy};
 pub use push::{BundlePush, Place, Pushed, preflight, push_bundle, push_envelope};
 pub use reference::{ImageReference, LayoutTarget, Tag, Target};

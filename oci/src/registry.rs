@@ -10,6 +10,7 @@
 mod auth;
 mod challenge;
 mod credentials;
+pub mod fetch;
 mod http;
 mod referrers;
 mod write;
