@@ -331,3 +331,39 @@ fn exit_codes_and_classes_of_the_contract() {
         assert_eq!(json["name"], outcome.as_str());
     }
 }
+
+#[test]
+fn whoever_saw_both_is_a_dissenter_and_no_witness_for_the_accusation() {
+    let mut fleet = Fleet::new(4, 2);
+    fleet.observe(0, 1, other(1));
+    fleet.observe(1, 1, other(1));
+    assert_eq!(fleet.outcome(), "diverged");
+    // In another attempt the same operator builds the published image: nondeterminism, or a lie.
+    fleet.observe(0, 2, same());
+    let judgement = fleet.judge();
+    assert_eq!(judgement.outcome, VerdictOutcome::Disputed);
+    assert_eq!(judgement.dissent.len(), 2);
+    assert_eq!(fleet.why("acme"), ["own-dissent"]);
+    // One that built two other images is none either.
+    let mut fleet = Fleet::new(4, 2);
+    fleet.observe(0, 1, other(1));
+    fleet.observe(1, 1, other(1));
+    fleet.observe(0, 2, other(2));
+    assert_eq!(fleet.outcome(), "flaky");
+    assert_eq!(fleet.judge().dissent[0].outputs.len(), 2);
+}
+
+#[test]
+fn the_first_dissent_of_an_operator_is_the_one_to_be_answered() {
+    // Once per operator and subject: dissenting again does not ask for yet another attempt.
+    let mut fleet = Fleet::new(8, 1);
+    fleet.observe(7, 1, other(1));
+    for who in 0..3 {
+        fleet.observe(who, 2, same());
+    }
+    assert_eq!(fleet.outcome(), "reproduced");
+    fleet.observe(7, 2, other(1));
+    let judgement = fleet.judge();
+    assert_eq!(judgement.outcome.as_str(), "reproduced");
+    assert_eq!((judgement.dissent[0].observations.len(), judgement.dissent[0].attempt.0), (2, 1));
+}
