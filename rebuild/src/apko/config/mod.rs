@@ -8,6 +8,7 @@ pub mod architecture;
 pub mod attested;
 mod check;
 mod decode;
+mod line_breaks;
 pub mod lock;
 pub mod lockfile;
 mod merge;

@@ -7,6 +7,7 @@
 use super::{
     CONFIG_BYTES_MAX, ConfigError, ImageConfiguration, architecture,
     decode::{At, Report, Seed, field_gap},
+    line_breaks,
 };
 use serde::de::DeserializeSeed;
 
@@ -69,12 +70,15 @@ fn read(yaml: &[u8], gaps: &mut Vec<attest::Gap>) -> Result<ImageConfiguration, 
     if yaml.len() > CONFIG_BYTES_MAX {
         return Err(ConfigError::TooLarge { what: WHAT, bytes: yaml.len() });
     }
+    let syntax = |detail: String| ConfigError::Syntax { what: WHAT, detail };
+    let text = std::str::from_utf8(yaml).map_err(|error| syntax(error.to_string()))?;
+    let text = line_breaks::resolve(text).map_err(|error| syntax(error.to_string()))?;
     let report = Report::default();
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let config = serde_saphyr::with_deserializer_from_slice_with_options(yaml, options, |from| {
+    let config = serde_saphyr::with_deserializer_from_str_with_options(&text, options, |from| {
         Seed::<ImageConfiguration>::new(&At::root(&report)).deserialize(from)
     })
-    .map_err(|error| ConfigError::Syntax { what: WHAT, detail: error.to_string() })?;
+    .map_err(|error| syntax(error.to_string()))?;
     let (unknown, unsupported) = report.unknown();
     gaps.extend(unknown.into_iter().chain(unsupported).map(field_gap));
     Ok(config)

@@ -42,12 +42,12 @@ fn merge<T>(data: &mut [T], middle: usize, less: &impl Fn(&T, &T) -> bool) {
         return;
     }
     if middle == 1 {
-        let at = search(1, end, |h| less(&data[h], &data[0]));
+        let at = search(1, end, |h| !less(&data[h], &data[0]));
         data[..at].rotate_left(1);
         return;
     }
     if end - middle == 1 {
-        let at = search(0, middle, |h| !less(&data[middle], &data[h]));
+        let at = search(0, middle, |h| less(&data[middle], &data[h]));
         data[at..].rotate_right(1);
         return;
     }
@@ -55,7 +55,7 @@ fn merge<T>(data: &mut [T], middle: usize, less: &impl Fn(&T, &T) -> bool) {
     let sum = half + middle;
     let (low, high) = if middle > half { (sum - end, half) } else { (0, middle) };
     let last = sum - 1;
-    let start = search(low, high, |c| !less(&data[last - c], &data[c]));
+    let start = search(low, high, |c| less(&data[last - c], &data[c]));
     let stop = sum - start;
     if start < middle && middle < stop {
         data[start..stop].rotate_left(middle - start);
