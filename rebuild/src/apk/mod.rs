@@ -6,7 +6,7 @@
 //! came from is a separate question with its own answer. Nothing here touches a file system.
 
 pub mod dependency;
-mod gzip;
+pub mod gzip;
 pub mod index;
 pub mod key;
 pub mod package;
@@ -14,5 +14,3 @@ pub mod pkginfo;
 pub mod resolver;
 pub mod tar;
 pub mod version;
-
-pub use gzip::{GzipError, GzipLimits};

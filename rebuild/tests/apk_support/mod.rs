@@ -1,13 +1,17 @@
 //! What the package tests share: where the fixtures are, and how they are read.
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod build;
+
 use rebuild::{
     apk::{
         key::{KeyRing, PublicKey},
         package::{Package, PackageError, PackageLimits},
+        tar::{Reader, TarLimits},
     },
     source::MemorySpool,
 };
+use std::path::Path;
 
 /// Paths of fixtures.
 pub mod fixtures {
@@ -71,4 +75,19 @@ pub fn ring() -> KeyRing {
 /// Reads a package into memory.
 pub fn memory(apk: &[u8]) -> Result<Package, PackageError> {
     Package::read(apk, &MemorySpool, &PackageLimits::default())
+}
+
+/// The package names in the installed database of a layer, in its order.
+pub fn installed_order(layout: &Path, blob: &str) -> Vec<String> {
+    let path = layout.join("blobs").join(blob.replace(':', "/"));
+    let layer = flate2::read::MultiGzDecoder::new(std::fs::File::open(path).unwrap());
+    let mut tar = Reader::new(layer, TarLimits::default());
+    while let Some(header) = tar.next_entry().unwrap() {
+        if header.name == b"usr/lib/apk/db/installed" {
+            let text = String::from_utf8(tar.content(header.size).unwrap()).unwrap();
+            let names = text.lines().filter_map(|line| line.strip_prefix("P:"));
+            return names.map(str::to_owned).collect();
+        }
+    }
+    panic!("{blob} has no installed database");
 }

@@ -58,13 +58,15 @@ impl<'a> Session<'_, 'a> {
             let best = self.best(candidates, name, "", Some(chosen), text, &label)?;
             open = options.into_keys().filter(|other| *other != text).collect();
             self.rule_out_conflicts(best)?;
-            self.select(package)?;
+            if self.rules.selected_packages_settle {
+                self.select(package)?;
+            }
             parents.push(&entry.name);
             let deeper = self.dependencies(best, pin, parents, chosen)?;
             parents.pop();
             for &id in &deeper {
                 self.step()?;
-                self.choose(chosen, id);
+                chosen.insert(self.universe, id);
             }
             before.extend(deeper);
             before.push(best);

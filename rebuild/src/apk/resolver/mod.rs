@@ -4,7 +4,7 @@
 //! one answer, and wherever apko itself would leave the answer to chance that is reported, never
 //! hidden. It must never invent a package: every one comes from an index that was handed in.
 //!
-//! Not done: the resolvers of apko before 0.25.0, which order dependency cycles otherwise.
+//! Not done: the resolver of apko before 0.14.0, whose order differs (`order_014`).
 
 mod architectures;
 mod dependencies;
@@ -34,6 +34,9 @@ const WORLD_MAX: usize = 20_000;
 /// How apko's versions differ in what they prefer (apko-assembly.md, 17.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
+    /// `resolver_selected` (0.25.0): a package that was walked settles later dependencies on its
+    /// names, so a cycle comes before the entry of the world that leads into it.
+    pub selected_packages_settle: bool,
     /// `so_version` (0.26.0): `so:x=1` without a release ranks below any version with one.
     pub shared_objects_below_releases: bool,
     /// `resolver_origin` (1.2.11): a package of an origin that is already chosen is preferred
@@ -50,6 +53,7 @@ pub struct Rules {
 impl Rules {
     /// The rules of the newest version that is known.
     pub const NEWEST: Self = Self {
+        selected_packages_settle: true,
         shared_objects_below_releases: true,
         same_origin_same_version: true,
         versions_before_priority: true,

@@ -140,9 +140,11 @@ impl<'s, 'a> Session<'s, 'a> {
         Ok((package, before))
     }
 
-    /// Remembers a choice, and where it makes apko's memory of an origin a matter of chance.
-    pub(super) fn choose(&mut self, chosen: &mut Chosen<'a>, id: PackageId) {
-        if let Some(before) = chosen.insert(self.universe, id) {
+    /// Remembers a choice. apko fills its memory of origins from a map, so where two packages of
+    /// one origin have different versions, chance decides which of them it remembers.
+    fn choose(&mut self, chosen: &mut Chosen<'a>, id: PackageId) {
+        let before = chosen.insert(self.universe, id);
+        if let Some(before) = before.filter(|_| self.rules.same_origin_same_version) {
             let entry = self.universe.entry(id);
             let mut versions = vec![before.to_owned(), entry.version.clone()];
             versions.sort();

@@ -179,7 +179,8 @@ mod tests {
         assert_eq!(octal(b"   644 \0"), Some(0o644));
         assert_eq!(octal(b"\0\0\0\0\0\0\0\0"), Some(0));
         assert_eq!(octal(b"77777777"), Some(0o77777777));
-        for bad in [&b"0000648\0"[..], b"644\0644\0", b"-0000001", b"0x644\0\0\0", b"64 4\0\0\0\0"]
+        for bad in
+            [&b"0000648\0"[..], b"644\x00644\0", b"-0000001", b"0x644\0\0\0", b"64 4\0\0\0\0"]
         {
             assert_eq!(octal(bad), None, "{bad:?}");
         }

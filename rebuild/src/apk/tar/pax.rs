@@ -32,7 +32,7 @@ impl Records {
         let mut times = [false; 2];
         let mut xattr_bytes = 0usize;
         while !body.is_empty() {
-            let (key, value, rest) = split_record(body)?;
+            let Record { key, value, rest } = split_record(body)?;
             body = rest;
             if key.starts_with(XATTR_PREFIX) {
                 xattr_bytes = xattr_bytes.saturating_add(key.len()).saturating_add(value.len());
@@ -91,8 +91,15 @@ fn bad_value(key: &[u8]) -> TarProblem {
     TarProblem::RecordValue { key: super::show(key) }
 }
 
-/// Splits the first record off: keyword, value, what follows.
-fn split_record(body: &[u8]) -> Result<(&[u8], &[u8], &[u8]), TarProblem> {
+/// One record, and what follows it.
+struct Record<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    rest: &'a [u8],
+}
+
+/// Splits the first record off.
+fn split_record(body: &[u8]) -> Result<Record<'_>, TarProblem> {
     const LENGTH_DIGITS_MAX: usize = 7; // an extended header holds at most 1 MiB
     let space = body
         .iter()
@@ -112,7 +119,8 @@ fn split_record(body: &[u8]) -> Result<(&[u8], &[u8], &[u8]), TarProblem> {
     if *newline != b'\n' || key.is_empty() || key.contains(&0) {
         return Err(TarProblem::RecordSyntax);
     }
-    Ok((key, value.get(1..).unwrap_or_default(), body.get(length..).unwrap_or_default()))
+    let value = value.get(1..).unwrap_or_default();
+    Ok(Record { key, value, rest: body.get(length..).unwrap_or_default() })
 }
 
 fn text(key: &[u8], value: &[u8]) -> Result<Vec<u8>, TarProblem> {
