@@ -102,7 +102,8 @@ impl Identity {
 
 /// Writes a secret to a new file with mode 0600, synced.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
-    let io = |error| IdentityError::Io { action: "write the new file", path: path.to_owned(), error };
+    let io =
+        |error| IdentityError::Io { action: "write the new file", path: path.to_owned(), error };
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)

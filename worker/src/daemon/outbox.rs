@@ -191,8 +191,7 @@ fn names(folder: &Path) -> Result<Vec<String>, OutboxError> {
 }
 
 fn read(path: &Path) -> Result<(PendingResult, Option<JournalPosition>), OutboxError> {
-    let damaged =
-        |problem: String| OutboxError::Damaged { path: path.to_owned(), problem };
+    let damaged = |problem: String| OutboxError::Damaged { path: path.to_owned(), problem };
     let bytes = fs::read(path).map_err(io_error("read", path))?;
     let stored: StoredResult =
         serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
@@ -214,9 +213,7 @@ fn write_durably(folder: &Path, name: &str, stored: &StoredResult) -> Result<(),
         .map_err(|e| OutboxError::Damaged { path: folder.join(name), problem: e.to_string() })?;
     let (staging, path) = (folder.join(format!("{name}.new")), folder.join(name));
     let mut file = File::create(&staging).map_err(io_error("create", &staging))?;
-    file.write_all(&json)
-        .and_then(|()| file.sync_all())
-        .map_err(io_error("write", &staging))?;
+    file.write_all(&json).and_then(|()| file.sync_all()).map_err(io_error("write", &staging))?;
     fs::rename(&staging, &path).map_err(io_error("rename into", &path))?;
     sync_folder(folder)
 }

@@ -8,10 +8,10 @@
 
 use super::{Material, MaterialError, Places};
 use attest::{
-    Digest,
+    Digest, Gap, GapCode,
     policy::{KeySource, PackageRepository, Policy},
 };
-use rebuild::apk::key::{JWKS_BYTES_MAX, KeyRing, PublicKey, keys_from_jwks};
+use rebuild::apk::key::{JWKS_BYTES_MAX, KEY_FILE_BYTES_MAX, KeyRing, PublicKey, keys_from_jwks};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -25,6 +25,9 @@ pub struct DiscoveredKey {
     pub key: PublicKey,
     /// For the record.
     pub material: Material,
+    /// True if the recipe itself lists it (its `keyring`): it is in the image whatever discovery
+    /// says.
+    pub configured: bool,
 }
 
 /// The keys of all repositories of a recipe.
@@ -64,7 +67,7 @@ impl Keys {
                 KeySource::Files(files) => {
                     for (name, bytes) in files {
                         let from = format!("policy file {name}");
-                        keys.add(name, bytes, repository, from, "listed by the policy")?;
+                        keys.add(name, bytes, repository, from, "listed by the policy", false)?;
                     }
                 }
             }
@@ -87,8 +90,7 @@ impl Keys {
             })?;
         let Some(jwks_uri) = parsed.jwks_uri.filter(|u| !u.is_empty()) else { return Ok(()) };
         let (bytes, from) = places.read(&jwks_uri, JWKS_BYTES_MAX as u64).await?;
-        let unproven =
-            |problem: String| MaterialError::Unproven { uri: jwks_uri.clone(), problem };
+        let unproven = |problem: String| MaterialError::Unproven { uri: jwks_uri.clone(), problem };
         let found = keys_from_jwks(&bytes).map_err(|error| unproven(error.to_string()))?;
         let same_host = host(&jwks_uri).is_some() && host(&jwks_uri) == host(repository);
         let over_tls = from == jwks_uri && jwks_uri.starts_with("https://");
@@ -101,7 +103,36 @@ impl Keys {
                 // A key that nobody vouches for is not taken; what it signs stays unproven.
                 continue;
             };
-            self.add(key.name(), key.file(), &jwks_uri, from.clone(), verified_by)?;
+            self.add(key.name(), key.file(), &jwks_uri, from.clone(), verified_by, false)?;
+        }
+        Ok(())
+    }
+
+    /// Key files that the recipe lists by URL. The recipe is attested, the file behind the URL is
+    /// not: it counts if the policy pins it, or if it came from its own host over TLS.
+    pub async fn add_keyring(
+        &mut self,
+        policy: &Policy,
+        places: &Places,
+        keyring: &[String],
+    ) -> Result<(), MaterialError> {
+        for uri in keyring {
+            if !uri.starts_with("https://") {
+                let detail = format!("keyring entry {uri:?} is a file of the builder's machine");
+                return Err(MaterialError::Gap(Gap::new(GapCode::LocalContext, detail)));
+            }
+            let (bytes, from) = places.read(uri, KEY_FILE_BYTES_MAX as u64).await?;
+            let pins = policy.package_repositories.iter().flat_map(|r| &r.pins);
+            let verified_by = if pins.into_iter().any(|pin| *pin == Digest::of(&bytes)) {
+                "pinned by the policy"
+            } else if from == *uri {
+                "read at its host over TLS"
+            } else {
+                let problem = "it came through a mirror and the policy does not pin it".to_owned();
+                return Err(MaterialError::Unproven { uri: uri.clone(), problem });
+            };
+            let name = uri.rsplit('/').next().unwrap_or(uri);
+            self.add(name, &bytes, uri, from, verified_by, true)?;
         }
         Ok(())
     }
@@ -113,6 +144,7 @@ impl Keys {
         uri: &str,
         from: String,
         verified_by: &str,
+        configured: bool,
     ) -> Result<(), MaterialError> {
         let unproven = |error: rebuild::apk::key::KeyError| MaterialError::Unproven {
             uri: uri.to_owned(),
@@ -126,7 +158,7 @@ impl Keys {
             from,
             verified_by: verified_by.to_owned(),
         };
-        self.known.entry(name.to_owned()).or_insert(DiscoveredKey { key, material });
+        self.known.entry(name.to_owned()).or_insert(DiscoveredKey { key, material, configured });
         Ok(())
     }
 }

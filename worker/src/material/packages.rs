@@ -7,10 +7,7 @@
 //! through the content store, so that one withdrawn later can still be rebuilt.
 
 use super::{
-    ContentStore, Material, MaterialError, Places,
-    keys::Keys,
-    spool::FileSpool,
-    store::BlobRecord,
+    ContentStore, Material, MaterialError, Places, keys::Keys, spool::FileSpool, store::BlobRecord,
 };
 use attest::Digest;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -94,11 +91,8 @@ impl Shelf<'_> {
             }
         }
         let one = |request: PackageRequest| self.package(&bases, &indexes, &unread, request);
-        let found: Vec<(Arc<Package>, Material)> = stream::iter(wanted.to_vec())
-            .map(one)
-            .buffered(AT_ONCE)
-            .try_collect()
-            .await?;
+        let found: Vec<(Arc<Package>, Material)> =
+            stream::iter(wanted.to_vec()).map(one).buffered(AT_ONCE).try_collect().await?;
         let mut materials: Vec<Material> = indexes.iter().map(|i| i.material.clone()).collect();
         let mut packages = Vec::with_capacity(found.len());
         for (package, material) in found {
@@ -240,7 +234,7 @@ impl Shelf<'_> {
             })?;
             Package::read(file, &spool, &limits).map_err(|error| {
                 let (uri, problem) = (name.clone(), error.to_string());
-                if error.problem.is_limit() {
+                if error.is_limit() {
                     MaterialError::Limit { uri, problem }
                 } else {
                     MaterialError::Unproven { uri, problem }

@@ -149,7 +149,8 @@ impl ContentStore {
     }
 
     fn stage(&self, source: &mut dyn Read, from: &str, limit: u64) -> Result<Staged, StoreError> {
-        let name = format!("{}-{}", std::process::id(), self.serial.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("{}-{}", std::process::id(), self.serial.fetch_add(1, Ordering::Relaxed));
         let path = self.root.join("staging").join(name);
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
         let mut file = file.map_err(StoreError::io("create", &path))?;
@@ -157,10 +158,9 @@ impl ContentStore {
         let mut staged = Staged { path, size: 0, digest: Digest::from_raw([0; 32]) };
         let (mut hash, mut buffer) = (Sha256::new(), vec![0; COPY_BYTES]);
         loop {
-            let read = source.read(&mut buffer).map_err(|error| StoreError::Source {
-                from: from.to_owned(),
-                error,
-            })?;
+            let read = source
+                .read(&mut buffer)
+                .map_err(|error| StoreError::Source { from: from.to_owned(), error })?;
             if read == 0 {
                 break;
             }

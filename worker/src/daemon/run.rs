@@ -1,0 +1,450 @@
+//! The loop: sync, accept, build, sign, hand in.
+//!
+//! Invariant: what is in the outbox goes first after every start and every loss of the connection;
+//! a job is given back (declined) only where nothing was observed. The loop ends only when it is
+//! told to, or when something on this side is wrong that no waiting mends (its own disk, its key).
+
+use super::{
+    child::{self, Launcher, Order},
+    config::Loaded,
+    connect::{self, Client, ConnectError},
+    environment,
+    identity::Identity,
+    observe::{self, Draft, Witness},
+    offer::{self, CheckedOffer},
+    outbox::{Outbox, OutboxError, PendingResult},
+};
+use attest::{
+    dsse::Envelope,
+    id::{JournalPosition, LeaseId},
+    observation::Observation,
+    record::{Receipt, Record},
+    time::Timestamp,
+};
+use proto::v1;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Waiting after a failed call: doubles from the first to the last, with jitter.
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+const BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// While jobs run, the coordinator hears of them this often (it suspects silence after 60 s).
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// An idle call is held this long on the other side.
+const HOLD_SECONDS: u32 = 30;
+/// A clock that is further off than this is said aloud.
+const CLOCK_SKEW_MAX_SECONDS: i64 = 300;
+
+/// Why the worker ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The connection can't be set up at all.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The outbox.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// The coordinator refuses this worker.
+    #[error("the coordinator refuses this worker: {0}; has its operator enrolled it?")]
+    Refused(String),
+    /// A folder of the worker.
+    #[error("expected to use {path}: {error}")]
+    Folder {
+        /// Which.
+        path: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// How a worker is stopped.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// No new work; ends when the running jobs are handed in.
+    pub drain: CancellationToken,
+    /// Ends at once: jobs are killed and given back.
+    pub now: CancellationToken,
+}
+
+struct Running {
+    offer: CheckedOffer,
+    task: JoinHandle<()>,
+}
+
+/// What a job's task reports: the lease and what the build said.
+struct Finished {
+    lease: LeaseId,
+    draft: Draft,
+}
+
+/// A worker at work.
+pub struct Worker {
+    loaded: Arc<Loaded>,
+    identity: Identity,
+    outbox: Outbox,
+    client: Client,
+    launcher: Launcher,
+    running: BTreeMap<LeaseId, Running>,
+    finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
+    refused: BTreeSet<LeaseId>,
+    failures: u32,
+}
+
+impl Worker {
+    /// Opens the worker's folders and prepares the connection. Temporary files that an earlier
+    /// process left are removed.
+    pub fn open(loaded: Loaded, identity: Identity, launcher: Launcher) -> Result<Self, RunError> {
+        let work = loaded.work_folder();
+        let folder = |error| RunError::Folder { path: work.display().to_string(), error };
+        if work.exists() {
+            fs::remove_dir_all(&work).map_err(folder)?;
+        }
+        fs::create_dir_all(&work).map_err(folder)?;
+        let outbox = Outbox::open(&loaded.outbox_folder())?;
+        let client = connect::client(&loaded, &identity)?;
+        Ok(Self {
+            loaded: Arc::new(loaded),
+            identity,
+            outbox,
+            client,
+            launcher,
+            running: BTreeMap::new(),
+            finished: mpsc::channel(64),
+            refused: BTreeSet::new(),
+            failures: 0,
+        })
+    }
+
+    /// Works until it is stopped.
+    pub async fn run(mut self, stop: Stop) -> Result<(), RunError> {
+        tracing::info!(worker.id = %self.identity.worker(), "worker started");
+        while !stop.now.is_cancelled() {
+            if stop.drain.is_cancelled() && self.running.is_empty() && self.send_pending().await? {
+                break;
+            }
+            self.send_pending().await?;
+            let wait = self.sync(stop.drain.is_cancelled()).await?;
+            self.wait(wait, &stop).await?;
+        }
+        self.give_back().await;
+        tracing::info!(worker.id = %self.identity.worker(), "worker stopped");
+        Ok(())
+    }
+
+    /// Waits for the next sync, a finished job, or being told to stop.
+    async fn wait(&mut self, wait: Duration, stop: &Stop) -> Result<(), RunError> {
+        let until = Instant::now() + wait;
+        let drained = stop.drain.is_cancelled();
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = stop.now.cancelled() => {}
+            () = stop.drain.cancelled(), if !drained => {}
+            Some(finished) = self.finished.1.recv() => self.finish(finished).await?,
+        }
+        while let Ok(finished) = self.finished.1.try_recv() {
+            self.finish(finished).await?;
+        }
+        Ok(())
+    }
+
+    async fn sync(&mut self, draining: bool) -> Result<Duration, RunError> {
+        let free = self.loaded.config.slots.saturating_sub(self.running.len() as u32);
+        let idle = self.running.is_empty() && !draining;
+        let newest = self.outbox.newest_receipt()?;
+        let request = v1::SyncRequest {
+            worker_version: env!("CARGO_PKG_VERSION").to_owned(),
+            capabilities: Some(capabilities()),
+            slots_free: if draining { 0 } else { free },
+            draining,
+            leases: self.held(),
+            wait_seconds: if idle { HOLD_SECONDS } else { 0 },
+            worker_time: now().unix(),
+            newest_receipt_position: newest.map_or(0, |p| p.0),
+            holds_receipts: newest.is_some(),
+        };
+        match self.client.sync(request).await {
+            Ok(response) => {
+                self.failures = 0;
+                let response = response.into_inner();
+                self.obey(response).await
+            }
+            Err(status) => self.failed("sync", status),
+        }
+    }
+
+    fn held(&self) -> Vec<v1::HeldLease> {
+        let held = self.running.values().map(|running| v1::HeldLease {
+            lease: running.offer.lease.lease.to_string(),
+            fence: running.offer.lease.fence.0,
+            phase: "building".to_owned(),
+            progress_percent: 0,
+        });
+        held.collect()
+    }
+
+    async fn obey(&mut self, response: v1::SyncResponse) -> Result<Duration, RunError> {
+        let skew = response.coordinator_time - now().unix();
+        if skew.abs() > CLOCK_SKEW_MAX_SECONDS {
+            tracing::warn!(
+                clock.skew_seconds = skew,
+                "this machine's clock differs from the coordinator's"
+            );
+        }
+        for lease in response.stop.iter().filter_map(|text| text.parse::<LeaseId>().ok()) {
+            if let Some(running) = self.running.remove(&lease) {
+                running.task.abort();
+                tracing::info!(lease.id = %lease, "the coordinator ended the lease");
+            }
+        }
+        if response.resubmit {
+            let from = JournalPosition(response.resubmit_from_position);
+            for result in self.outbox.receipted_from(from)? {
+                tracing::info!(lease.id = %result.lease, "result sent again: the coordinator lost it");
+                self.submit(&result).await?;
+            }
+        }
+        let offered = !response.offers.is_empty();
+        for offer in response.offers {
+            self.take(&offer).await?;
+        }
+        let next = Duration::from_secs(u64::from(response.next_sync_seconds.min(60)));
+        let free = (self.running.len() as u32) < self.loaded.config.slots;
+        Ok(match (self.running.is_empty(), offered) {
+            (_, true) if free => Duration::ZERO,
+            (false, _) => next.min(HEARTBEAT),
+            (true, _) => next,
+        })
+    }
+
+    /// Checks an offer, accepts it and starts the job; or says why not.
+    async fn take(&mut self, offer: &v1::Offer) -> Result<(), RunError> {
+        let read = |bytes: &[u8]| Envelope::parse(bytes).map_err(|e| e.to_string());
+        let checked = read(&offer.lease_envelope)
+            .and_then(|lease| Ok((lease, read(&offer.announce_envelope)?)))
+            .and_then(|(lease, announce)| {
+                let key = &self.loaded.coordinator_key;
+                offer::check(&lease, &announce, key, self.identity.worker())
+                    .map_err(|e| e.to_string())
+            });
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(why) => {
+                tracing::warn!(offer.job = %offer.job, reason = %why, "offer refused");
+                return Ok(());
+            }
+        };
+        let lease = checked.lease.lease;
+        if self.running.contains_key(&lease) || self.refused.contains(&lease) {
+            return Ok(());
+        }
+        if self.outbox.answered(&lease)? {
+            return Ok(());
+        }
+        let request = v1::AcceptRequest { lease: lease.to_string(), fence: checked.lease.fence.0 };
+        match self.client.accept(request).await {
+            Ok(accepted) => {
+                let allowed = Duration::from_secs(accepted.into_inner().execution_seconds_max);
+                self.begin(checked, allowed)
+            }
+            Err(status) => {
+                tracing::info!(lease.id = %lease, reason = %status.message(), "lease not granted");
+                Ok(())
+            }
+        }
+    }
+
+    fn begin(&mut self, offer: CheckedOffer, allowed: Duration) -> Result<(), RunError> {
+        let config = &self.loaded.config;
+        let lease = offer.lease.lease;
+        let work = self.loaded.work_folder().join(lease.to_string());
+        let folder = |error| RunError::Folder { path: work.display().to_string(), error };
+        fs::create_dir_all(&work).map_err(folder)?;
+        let order = Order {
+            subject: offer.announce.subject.clone(),
+            index: offer.announce.index,
+            policy: self.loaded.policy_path.clone(),
+            store: self.loaded.store_folder(),
+            store_mib_max: config.store_mib_max,
+            work: work.clone(),
+            memory_mib_max: config.memory_mib_max,
+            threads: std::thread::available_parallelism()
+                .map_or(1, |n| n.get().div_ceil(config.slots.max(1) as usize)),
+        };
+        let own = Duration::from_secs(config.execution_seconds_max);
+        let cap = if allowed.is_zero() { own } else { own.min(allowed) };
+        let (launcher, finished) = (self.launcher.clone(), self.finished.0.clone());
+        tracing::info!(job.subject = %order.subject, lease.id = %lease, "job started");
+        let task = tokio::spawn(async move {
+            let draft = child::execute(&launcher, &order, cap).await;
+            let _ = fs::remove_dir_all(&work);
+            let _ = finished.send(Finished { lease, draft }).await;
+        });
+        self.running.insert(lease, Running { offer, task });
+        Ok(())
+    }
+
+    /// Signs what a job said and hands it in; gives the lease back where it said nothing.
+    async fn finish(&mut self, finished: Finished) -> Result<(), RunError> {
+        let Some(running) = self.running.remove(&finished.lease) else { return Ok(()) };
+        let draft = observe::check_recipes(finished.draft, &running.offer);
+        let problem = draft.problem.clone();
+        let explanation = draft.explanation.clone().into_bytes();
+        let signed = match observe::observation(draft, &running.offer, &self.witness()) {
+            Some(observation) => self.sign(&observation, &running.offer),
+            None => Err(problem.unwrap_or_else(|| "the build said nothing".to_owned())),
+        };
+        match signed {
+            Ok(envelope) => {
+                let (lease, fence) = (finished.lease, running.offer.lease.fence);
+                let result = PendingResult { lease, fence, envelope, explanation };
+                self.outbox.put(&result)?;
+                self.submit(&result).await
+            }
+            Err(reason) => {
+                self.decline(&running.offer, reason).await;
+                Ok(())
+            }
+        }
+    }
+
+    fn sign(&self, observation: &Observation, offer: &CheckedOffer) -> Result<Envelope, String> {
+        let outcome = observation.outcome.as_str();
+        let envelope = observation.sign(self.identity.key()).map_err(|e| e.to_string())?;
+        tracing::info!(
+            job.subject = %offer.announce.subject,
+            observation.outcome = outcome,
+            observation.id = %envelope.observation_id(),
+            "job finished"
+        );
+        Ok(envelope)
+    }
+
+    fn witness(&self) -> Witness {
+        let config = &self.loaded.config;
+        let uri = config.operator_uri.clone();
+        Witness {
+            worker: self.identity.worker(),
+            operator: config.operator.clone(),
+            operator_uri: uri.unwrap_or_else(|| Observation::operator_urn(&config.operator)),
+            environment: environment::read(&self.loaded.work_folder()),
+            now: now(),
+        }
+    }
+
+    async fn decline(&mut self, offer: &CheckedOffer, reason: String) {
+        tracing::warn!(lease.id = %offer.lease.lease, %reason, "lease given back");
+        let request = v1::DeclineRequest {
+            lease: offer.lease.lease.to_string(),
+            fence: offer.lease.fence.0,
+            reason: reason.chars().take(500).collect(),
+        };
+        self.refused.insert(offer.lease.lease);
+        if let Err(status) = self.client.decline(request).await {
+            // It will expire on the other side.
+            tracing::warn!(reason = %status.message(), "could not give the lease back");
+        }
+    }
+
+    /// Sends what has no receipt yet. True when nothing is left.
+    async fn send_pending(&mut self) -> Result<bool, RunError> {
+        for result in self.outbox.pending()? {
+            self.submit(&result).await?;
+        }
+        Ok(self.outbox.pending()?.is_empty())
+    }
+
+    async fn submit(&mut self, result: &PendingResult) -> Result<(), RunError> {
+        let request = v1::SubmitRequest {
+            lease: result.lease.to_string(),
+            fence: result.fence.0,
+            envelope: result.envelope.to_json(),
+            explanation: result.explanation.clone(),
+            reveal: Vec::new(),
+        };
+        match self.client.submit(request).await {
+            Ok(response) => self.file_receipt(result, response.into_inner()),
+            Err(status) => {
+                tracing::warn!(lease.id = %result.lease, reason = %status.message(), "result not handed in yet");
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps a receipt only if the coordinator's key signed it for this very result.
+    fn file_receipt(
+        &self,
+        result: &PendingResult,
+        response: v1::SubmitResponse,
+    ) -> Result<(), RunError> {
+        let envelope = response.receipt.map(|r| Envelope::parse(&r.envelope));
+        let Some(Ok(envelope)) = envelope else {
+            tracing::warn!(lease.id = %result.lease, "the receipt is not an envelope");
+            return Ok(());
+        };
+        match Receipt::open(&envelope, &self.loaded.coordinator_key) {
+            Ok(receipt) if receipt.observation == result.envelope.observation_id() => {
+                self.outbox.confirm(result, &envelope, receipt.position)?;
+                tracing::info!(
+                    lease.id = %result.lease,
+                    journal.position = receipt.position.0,
+                    filed_as = %response.filed_as,
+                    "result is on the coordinator's disk"
+                );
+            }
+            Ok(_) => tracing::warn!(lease.id = %result.lease, "the receipt is for another result"),
+            Err(error) => tracing::warn!(lease.id = %result.lease, %error, "receipt refused"),
+        }
+        Ok(())
+    }
+
+    async fn give_back(&mut self) {
+        let running = std::mem::take(&mut self.running);
+        for (_, job) in running {
+            job.task.abort();
+            self.decline(&job.offer, "the worker is stopping".to_owned()).await;
+        }
+    }
+
+    fn failed(&mut self, call: &str, status: Status) -> Result<Duration, RunError> {
+        use tonic::Code;
+        if matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated) {
+            return Err(RunError::Refused(status.message().to_owned()));
+        }
+        self.failures = self.failures.saturating_add(1);
+        let wait = proto::status::retry_after(&status).unwrap_or_else(|| backoff(self.failures));
+        tracing::warn!(
+            call,
+            reason = %status.message(),
+            retry_in_ms = wait.as_millis() as u64,
+            "the coordinator does not answer"
+        );
+        Ok(wait)
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    let doubled = BACKOFF_FIRST.saturating_mul(1 << failures.min(16).saturating_sub(1));
+    let jitter = rand::random_range(0.5..1.0);
+    doubled.min(BACKOFF_LAST).mul_f64(jitter)
+}
+
+fn capabilities() -> v1::Capabilities {
+    v1::Capabilities {
+        // The apko assembler runs no foreign code: every architecture is built anywhere.
+        architectures: vec!["*".to_owned()],
+        rebuilders: vec!["apko".to_owned()],
+        isolation: "process".to_owned(),
+    }
+}
+
+fn now() -> Timestamp {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(0)).unwrap_or_default()
+}

@@ -1,0 +1,462 @@
+//! Rebuilds one platform under an apko recipe, and compares.
+//!
+//! The order of installation is the resolver's; the creation time is the packages'; the keys are the
+//! discovered ones. Where the published image shows that its build chose otherwise among what the
+//! recipe allows, that choice is followed as a hint, if the policy allows it, and is on record.
+//! Invariant: a hint permutes the attested packages, picks among proven keys or sets the time; it
+//! can never bring in a byte. Where the provenance names no version, versions are tried, and none
+//! that fits is a gap. What is built is written to files of this attempt and to nothing else.
+
+use super::{
+    Workshop,
+    attempt::{Answer, Attempt, Built, BuiltImage, BuiltLayer, FoundFlag, IndexPart, UsedHint},
+    clues::Clues,
+    examine::Examined,
+    hints::{self, Allowed, KeyChoice, Order},
+    verify::{Fetched, Progress, VerifyOptions},
+};
+use crate::{
+    material::{Gathered, Keys, MaterialError, PackageRequest, packages::Shelf},
+    report::PlatformReport,
+};
+use attest::{Gap, GapCode, Level, Platform, recipe::Recipe};
+use rebuild::{
+    apko::{
+        AssembleError, Assembly, AssemblyInput, Behaviour, BuildTimes, Depth, Discard,
+        ImageConfiguration, IndexEntry, assemble, behaviour::search::PackageFacts,
+    },
+    compare::{Options, compare},
+};
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+/// Rebuilds under one recipe and compares. Never fails: what went wrong is the answer.
+pub async fn attempt(
+    workshop: &Workshop,
+    published: &Fetched,
+    recipe: &Recipe,
+    options: &VerifyOptions,
+    progress: &dyn Progress,
+) -> Attempt {
+    let mut attempt = Attempt::ended(recipe.clone(), Answer::RecipeInvalid(Vec::new()));
+    if let Err(answer) = fill(workshop, published, &mut attempt, options, progress).await {
+        attempt.answer = answer;
+    }
+    attempt
+}
+
+async fn fill(
+    workshop: &Workshop,
+    published: &Fetched,
+    attempt: &mut Attempt,
+    options: &VerifyOptions,
+    progress: &dyn Progress,
+) -> Result<(), Answer> {
+    let recipe = attempt.recipe.clone();
+    let config = configuration(&recipe)?;
+    let version = recipe.version.as_deref().map(Behaviour::of).transpose();
+    let behaviour = version.map_err(|gap| Answer::RecipeInvalid(vec![gap]))?;
+    let started = Instant::now();
+    let gathered = gather(workshop, published, &config, &recipe.platform).await;
+    attempt.spent.fetch = started.elapsed().as_secs_f64();
+    let (keys, gathered) = gathered.map_err(answer_of)?;
+    attempt.materials = gathered.materials.clone();
+    progress.phase(&recipe.platform, "building");
+    let job = Job {
+        config,
+        behaviour,
+        platform: recipe.platform.clone(),
+        keys,
+        gathered,
+        clues: Clues::read(&published.image, published.image.layer_descriptors().len()),
+        allowed: Allowed::by(&workshop.policy),
+        threads: workshop.threads,
+        folder: published.folder.path().join("rebuilt"),
+        published_config: published.image.config_digest(),
+    };
+    std::fs::create_dir_all(&job.folder).map_err(|e| Answer::Operational(e.to_string()))?;
+    let started = Instant::now();
+    let made = tokio::task::spawn_blocking(move || job.run()).await;
+    let made = made
+        .map_err(|e| Answer::BuildFailed { class: "panic".to_owned(), detail: e.to_string() })??;
+    attempt.spent.build = started.elapsed().as_secs_f64();
+    progress.phase(&recipe.platform, "comparing");
+    let started = Instant::now();
+    attempt.version = Some(made.behaviour.version().to_string());
+    if let Some(version) = &recipe.version {
+        attempt.version = Some(version.clone());
+    }
+    attempt.hints = made.hints;
+    attempt.searched = made.searched;
+    attempt.epoch = made.epoch;
+    attempt.materials.extend(made.key_materials);
+    attempt.materials.sort();
+    attempt.materials.dedup();
+    attempt.index_part = Some(made.index_part);
+    let comparison = compare(&published.image, &made.files, &Options::default())
+        .map_err(|error| compare_answer(&error))?;
+    attempt.spent.compare = started.elapsed().as_secs_f64();
+    if let Some(keep) = &options.keep {
+        super::keep::layout(keep, &published.image.subject, &made.files)
+            .map_err(Answer::Operational)?;
+    }
+    let extra_key = hints::unknown_key(&comparison.explanation);
+    if comparison.level < Level::Config
+        && !made.keys_complete
+        && let Some(path) = extra_key
+    {
+        let detail = format!("{path}: no source of keys that the policy lists vouches for it");
+        return Err(Answer::RecipeInvalid(vec![Gap::new(GapCode::Keys, detail)]));
+    }
+    attempt.answer = Answer::Built(Box::new(Built { image: made.image, comparison }));
+    Ok(())
+}
+
+/// The typed configuration, or every field that stands in the way.
+fn configuration(recipe: &Recipe) -> Result<ImageConfiguration, Answer> {
+    let json = recipe.config.to_string();
+    ImageConfiguration::from_attested_json(json.as_bytes()).map_err(|error| {
+        let gaps = error.gaps().to_vec();
+        if gaps.is_empty() {
+            let gap = Gap::new(GapCode::UnsupportedField, error.to_string());
+            Answer::RecipeInvalid(vec![gap])
+        } else {
+            Answer::RecipeInvalid(gaps)
+        }
+    })
+}
+
+async fn gather(
+    workshop: &Workshop,
+    published: &Fetched,
+    config: &ImageConfiguration,
+    platform: &Platform,
+) -> Result<(Keys, Gathered), MaterialError> {
+    let repositories = config.repositories_for_build();
+    let mut keys = Keys::discover(&workshop.policy, &workshop.places, &repositories).await?;
+    let keyring = &config.contents.keyring;
+    keys.add_keyring(&workshop.policy, &workshop.places, keyring).await?;
+    let wanted = locked_packages(config)?;
+    let shelf = Shelf {
+        places: &workshop.places,
+        store: &workshop.store,
+        keys: &keys,
+        spool: published.folder.path(),
+    };
+    let arch = platform.architecture_with_variant();
+    let gathered = shelf.gather(&repositories, &arch, &wanted).await?;
+    Ok((keys, gathered))
+}
+
+/// `name=version` of every package. A bare name repeats a locked one (`s6` of a service bundle).
+fn locked_packages(config: &ImageConfiguration) -> Result<Vec<PackageRequest>, MaterialError> {
+    let mut locked: Vec<PackageRequest> = Vec::new();
+    let mut bare = Vec::new();
+    for entry in &config.contents.packages {
+        let unpinned = entry.split('@').next().unwrap_or(entry);
+        match unpinned.split_once('=') {
+            Some((name, version)) if !name.ends_with(['<', '>', '~']) => {
+                locked.push(PackageRequest { name: name.to_owned(), version: version.to_owned() });
+            }
+            _ => bare.push(unpinned),
+        }
+    }
+    match bare.iter().find(|name| !locked.iter().any(|l| l.name == **name)) {
+        Some(name) => {
+            let detail = format!("package {name:?} has no version");
+            Err(MaterialError::Gap(Gap::new(GapCode::UnpinnedMaterial, detail)))
+        }
+        None => {
+            locked.sort();
+            locked.dedup();
+            Ok(locked)
+        }
+    }
+}
+
+fn answer_of(error: MaterialError) -> Answer {
+    match (&error, error.gap()) {
+        (MaterialError::Gone { .. }, Some(gap)) => Answer::InputGone(gap),
+        (MaterialError::Limit { .. }, _) => {
+            Answer::Limit { limit: "material".to_owned(), detail: error.to_string() }
+        }
+        (_, Some(gap)) => Answer::RecipeInvalid(vec![gap]),
+        (_, None) => Answer::Operational(error.to_string()),
+    }
+}
+
+fn assemble_answer(error: AssembleError) -> Answer {
+    let detail = error.to_string();
+    match (&error, error.gap()) {
+        (AssembleError::Unsupported(gaps), _) => Answer::RecipeInvalid(gaps.clone()),
+        (_, None) => Answer::Operational(detail),
+        (_, Some(gap)) if gap.code == GapCode::Limit => {
+            Answer::Limit { limit: "assembly".to_owned(), detail }
+        }
+        _ => Answer::BuildFailed { class: "assembly".to_owned(), detail },
+    }
+}
+
+fn compare_answer(error: &rebuild::compare::CompareError) -> Answer {
+    match error.gap() {
+        Some(gap) if gap.code == GapCode::Limit => {
+            Answer::Limit { limit: "comparison".to_owned(), detail: gap.detail }
+        }
+        Some(gap) => Answer::RecipeInvalid(vec![gap]),
+        None => Answer::Operational(error.to_string()),
+    }
+}
+
+/// Everything of one build, on its way to a thread that may block.
+struct Job {
+    config: ImageConfiguration,
+    behaviour: Option<Behaviour>,
+    platform: Platform,
+    keys: Keys,
+    gathered: Gathered,
+    clues: Clues,
+    allowed: Allowed,
+    threads: usize,
+    folder: PathBuf,
+    published_config: attest::Digest,
+}
+
+/// What came out.
+struct Made {
+    behaviour: Behaviour,
+    image: BuiltImage,
+    files: super::keep::BuiltFiles,
+    hints: Vec<UsedHint>,
+    searched: Vec<FoundFlag>,
+    epoch: Option<i64>,
+    key_materials: Vec<crate::material::Material>,
+    keys_complete: bool,
+    index_part: IndexPart,
+}
+
+impl Job {
+    fn run(self) -> Result<Made, Answer> {
+        let order = hints::order(&self.gathered, &self.config, &self.clues, &self.allowed);
+        let keys = hints::keys(&self.keys, &self.clues, &self.allowed);
+        let (times, mut used) = self.times()?;
+        let behaviours = match self.behaviour {
+            Some(behaviour) => vec![behaviour],
+            None => Behaviour::candidates(&self.config, self.facts()),
+        };
+        let plain = Trial { times, epoch: None };
+        let (behaviour, trial) = self.choose(&behaviours, &order, &keys, plain)?;
+        let sink = super::keep::LayerFiles::new(self.folder.clone());
+        let input = self.input(behaviour, &order, &keys, trial.times, Depth::Blobs);
+        let assembly = assemble(&input, &sink).map_err(assemble_answer)?;
+        if let Some(epoch) = trial.epoch.or(times.source_date_epoch.flatten()) {
+            used.retain(|hint: &UsedHint| hint.name != "epoch");
+            used.push(UsedHint { name: "epoch", decided: Vec::new() });
+            return self.made(behaviour, assembly, &order, &keys, used, Some(epoch));
+        }
+        self.made(behaviour, assembly, &order, &keys, used, None)
+    }
+
+    /// The build's times: the packages' own, or the published creation time as a hint.
+    fn times(&self) -> Result<(BuildTimes, Vec<UsedHint>), Answer> {
+        let plain = BuildTimes::default();
+        let dates = self.gathered.packages.iter().map(|p| p.info.build_date);
+        let default = plain.created(dates);
+        let Some(created) = self.clues.created.map(|c| c.unix()) else {
+            return Ok((plain, Vec::new()));
+        };
+        if created == default {
+            return Ok((plain, Vec::new()));
+        }
+        if !self.allowed.epoch {
+            let detail = format!(
+                "the image was created at {created}, its newest package at {default}; the policy \
+                 does not allow the hint epoch"
+            );
+            return Err(Answer::RecipeInvalid(vec![Gap::new(GapCode::EpochUnknown, detail)]));
+        }
+        let times = BuildTimes { source_date_epoch: Some(Some(created)), build_date: None };
+        Ok((times, vec![UsedHint { name: "epoch", decided: Vec::new() }]))
+    }
+
+    /// Which behaviour and which times give the published configuration. With one version and times
+    /// that can't differ there is nothing to choose.
+    fn choose(
+        &self,
+        behaviours: &[Behaviour],
+        order: &Order,
+        keys: &KeyChoice,
+        plain: Trial,
+    ) -> Result<(Behaviour, Trial), Answer> {
+        // An epoch equal to the newest package's date leaves its mark in scripts only.
+        let explicit = self
+            .clues
+            .created
+            .map(|c| c.unix())
+            .filter(|_| plain.times.source_date_epoch.is_none() && self.allowed.epoch);
+        let mut trials = vec![plain];
+        trials.extend(explicit.map(|epoch| Trial {
+            times: BuildTimes { source_date_epoch: Some(Some(epoch)), build_date: None },
+            epoch: Some(epoch),
+        }));
+        for behaviour in behaviours {
+            for trial in &trials {
+                let input = self.input(*behaviour, order, keys, trial.times, Depth::DiffIds);
+                match assemble(&input, &Discard) {
+                    Ok(made) if attest::Digest::of(&made.config) == self.published_config => {
+                        return Ok((*behaviour, *trial));
+                    }
+                    Ok(_) => {}
+                    Err(error) if behaviours.len() == 1 => return Err(assemble_answer(error)),
+                    Err(_) => {}
+                }
+            }
+        }
+        match behaviours {
+            [only] => Ok((*only, plain)),
+            _ => {
+                let detail = format!(
+                    "the provenance names no version of apko, and none of {} behaviours from {} \
+                     to {} gives this image",
+                    behaviours.len(),
+                    rebuild::apko::behaviour::OLDEST,
+                    rebuild::apko::behaviour::NEWEST
+                );
+                Err(Answer::RecipeInvalid(vec![Gap::new(GapCode::BuilderVersion, detail)]))
+            }
+        }
+    }
+
+    fn input<'a>(
+        &'a self,
+        behaviour: Behaviour,
+        order: &'a Order,
+        keys: &'a KeyChoice,
+        times: BuildTimes,
+        depth: Depth,
+    ) -> AssemblyInput<'a> {
+        AssemblyInput {
+            config: &self.config,
+            platform: &self.platform,
+            packages: &order.packages,
+            keys: &keys.files,
+            extra_packages: &[],
+            extra_repositories: &[],
+            times,
+            behaviour,
+            depth,
+            threads: self.threads,
+        }
+    }
+
+    fn facts(&self) -> PackageFacts {
+        let brings = |path: &[u8]| {
+            let entries = self.gathered.packages.iter().flat_map(|p| &p.entries);
+            entries.into_iter().any(|entry| entry.header.name == path)
+        };
+        PackageFacts {
+            ld_so_conf: brings(b"etc/ld.so.conf"),
+            ca_bundle: brings(b"etc/ssl/certs/ca-certificates.crt")
+                || brings(b"etc/ssl/certs/java/cacerts"),
+        }
+    }
+
+    fn made(
+        &self,
+        behaviour: Behaviour,
+        assembly: Assembly,
+        order: &Order,
+        keys: &KeyChoice,
+        mut hints: Vec<UsedHint>,
+        epoch: Option<i64>,
+    ) -> Result<Made, Answer> {
+        let missing = || Answer::Operational("the assembler made no manifest".to_owned());
+        let manifest = assembly.manifest.clone().ok_or_else(missing)?;
+        if order.hinted {
+            let decided = order.decided(&assembly);
+            hints.push(UsedHint { name: "install-order", decided });
+        }
+        if keys.hinted {
+            hints.push(UsedHint { name: "key-set", decided: Vec::new() });
+        }
+        hints.sort();
+        let searched = match self.behaviour {
+            Some(_) => Vec::new(),
+            None => {
+                vec![FoundFlag { flag: "apko".to_owned(), value: behaviour.version().to_string() }]
+            }
+        };
+        let layers = assembly.layers.iter().map(|layer| BuiltLayer {
+            blob: layer.written.blob.map(|b| (b.digest, b.size)),
+            diff_id: layer.written.diff_id,
+            size: layer.written.uncompressed_size,
+        });
+        let image = BuiltImage {
+            manifest: manifest.clone(),
+            config: assembly.config.clone(),
+            layers: layers.collect(),
+        };
+        let files = super::keep::BuiltFiles::new(
+            self.folder.clone(),
+            manifest.clone(),
+            assembly.config.clone(),
+            image.layers.len(),
+        );
+        let index_part = IndexPart {
+            entry: IndexEntry {
+                architecture: self.platform.architecture_with_variant(),
+                manifest: image.manifest_digest(),
+                size: manifest.len() as u64,
+                created: assembly.created,
+            },
+            config: self.config.clone(),
+            behaviour,
+            epoch_option: epoch.unwrap_or(0),
+        };
+        Ok(Made {
+            behaviour,
+            image,
+            files,
+            hints,
+            searched,
+            epoch,
+            key_materials: keys.materials.clone(),
+            keys_complete: self.keys.complete,
+            index_part,
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Trial {
+    times: BuildTimes,
+    epoch: Option<i64>,
+}
+
+/// True when the index's bytes follow from what was rebuilt: its platforms, and annotations that
+/// every platform's configuration agrees on.
+pub fn index_follows(
+    examined: &Examined,
+    parts: &[Option<IndexPart>],
+    platforms: &[PlatformReport],
+) -> bool {
+    let parts: Option<Vec<&IndexPart>> = parts.iter().map(Option::as_ref).collect();
+    let Some(parts) = parts.filter(|p| p.len() == platforms.len()) else { return false };
+    let Some(first) = parts.first() else { return false };
+    if examined.image.index.is_none() || !examined.image.attestations.is_empty() {
+        return false;
+    }
+    let agree = |part: &&IndexPart| {
+        part.config.annotations == first.config.annotations
+            && part.config.vcs_url == first.config.vcs_url
+            && part.behaviour == first.behaviour
+    };
+    if !parts.iter().all(agree) {
+        return false;
+    }
+    let entries: Vec<IndexEntry> = parts.iter().map(|part| part.entry.clone()).collect();
+    let option = parts.iter().map(|part| part.epoch_option).max().unwrap_or(0);
+    let made = rebuild::apko::index(&first.config, &entries, &first.behaviour, option);
+    made.is_ok_and(|bytes| bytes == examined.image.root.bytes)
+}
+
+/// Packages in an order, shared with the assembler.
+pub(super) type PackageList = Vec<Arc<rebuild::apk::package::Package>>;

@@ -1,0 +1,170 @@
+//! Choices that the recipe leaves open, and when the published image may make them.
+//!
+//! Invariant: an order of installation is a permutation of the attested packages, same names and
+//! same versions, else it is not used; a key is one that was proven elsewhere, byte for byte. What
+//! was chosen against our own order is named with every path that it decided.
+
+use super::{apko::PackageList, clues::Clues};
+use crate::material::{Gathered, Keys, Material};
+use attest::policy::Policy;
+use rebuild::{
+    apk::resolver::{Repository, Resolver, Rules},
+    apko::{Assembly, ImageConfiguration},
+    compare::Explanation,
+};
+use std::collections::BTreeMap;
+
+/// Which hints the policy allows. Without a quorum (a person who verifies) all of them are; they are
+/// in the report.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed {
+    /// The creation time.
+    pub epoch: bool,
+    /// The order of installation.
+    pub install_order: bool,
+    /// Which of the proven keys are in the image.
+    pub key_set: bool,
+}
+
+impl Allowed {
+    /// By the policy's quorum.
+    pub fn by(policy: &Policy) -> Self {
+        let has = |name: &str| policy.quorum.as_ref().is_none_or(|q| q.hints.contains(name));
+        Self { epoch: has("epoch"), install_order: has("install-order"), key_set: has("key-set") }
+    }
+}
+
+/// The packages in the order in which they will be installed.
+pub struct Order {
+    /// The packages.
+    pub packages: PackageList,
+    /// True if the published image's order was taken because ours is another.
+    pub hinted: bool,
+    /// Our own order, by name.
+    ours: Vec<String>,
+}
+
+impl Order {
+    /// The paths whose winner is another than in our own order.
+    pub fn decided(&self, assembly: &Assembly) -> Vec<String> {
+        let place = |name: &str| {
+            // Conflicts name packages as name-version; our order has names.
+            self.packages
+                .iter()
+                .find(|p| p.label() == name || p.info.name == name)
+                .and_then(|p| self.ours.iter().position(|n| *n == p.info.name))
+        };
+        let mut paths: Vec<String> = assembly
+            .order_decided()
+            .filter(|conflict| match (place(&conflict.first), place(&conflict.second)) {
+                (Some(first), Some(second)) => first > second,
+                _ => true,
+            })
+            .map(|conflict| String::from_utf8_lossy(&conflict.path).into_owned())
+            .collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+}
+
+/// Our order is the resolver's over the verified indexes; where that has no answer, over the locked
+/// packages alone. The published order is taken only where it is another permutation of them.
+pub fn order(
+    gathered: &Gathered,
+    config: &ImageConfiguration,
+    clues: &Clues,
+    allowed: &Allowed,
+) -> Order {
+    let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
+    for (i, package) in gathered.packages.iter().enumerate() {
+        by_name.insert(&package.info.name, i);
+    }
+    let ours = resolved(gathered, config).filter(|names| permutes(names, &by_name));
+    let own: Vec<String> =
+        ours.unwrap_or_else(|| gathered.packages.iter().map(|p| p.info.name.clone()).collect());
+    let seen = clues.installed.as_ref().filter(|pairs| same_set(pairs, gathered));
+    let theirs: Option<Vec<String>> =
+        seen.map(|pairs| pairs.iter().map(|(name, _)| name.clone()).collect());
+    let take = |names: &[String]| {
+        names.iter().map(|n| gathered.packages[by_name[n.as_str()]].clone()).collect()
+    };
+    match theirs {
+        Some(theirs) if theirs != own && allowed.install_order => {
+            Order { packages: take(&theirs), hinted: true, ours: own }
+        }
+        _ => Order { packages: take(&own), hinted: false, ours: own },
+    }
+}
+
+fn permutes(names: &[String], by_name: &BTreeMap<&str, usize>) -> bool {
+    let mut sorted: Vec<&str> = names.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted.len() == names.len()
+        && sorted.len() == by_name.len()
+        && sorted.iter().all(|name| by_name.contains_key(name))
+}
+
+fn same_set(pairs: &[(String, String)], gathered: &Gathered) -> bool {
+    let mut theirs: Vec<(&str, &str)> =
+        pairs.iter().map(|(name, version)| (name.as_str(), version.as_str())).collect();
+    let mut locked: Vec<(&str, &str)> =
+        gathered.packages.iter().map(|p| (p.info.name.as_str(), p.info.version.as_str())).collect();
+    theirs.sort_unstable();
+    locked.sort_unstable();
+    theirs == locked
+}
+
+/// What apko's resolver makes of the locked list over the indexes.
+fn resolved(gathered: &Gathered, config: &ImageConfiguration) -> Option<Vec<String>> {
+    let repositories: Vec<Repository<'_>> = gathered
+        .indexes
+        .iter()
+        .map(|verified| Repository { pin: "", entries: &verified.index.entries })
+        .collect();
+    let mut world = config.contents.packages.clone();
+    world.sort();
+    world.dedup();
+    let resolution = Resolver::new(&repositories, Rules::NEWEST).resolve(&world).ok()?;
+    Some(resolution.names().into_iter().map(str::to_owned).collect())
+}
+
+/// The key files of the image.
+pub struct KeyChoice {
+    /// Name and bytes.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// True if some known keys were left out because the image lacks them.
+    pub hinted: bool,
+    /// For the record.
+    pub materials: Vec<Material>,
+}
+
+/// All known keys; or, as a hint, those of them that the image has.
+pub fn keys(keys: &Keys, clues: &Clues, allowed: &Allowed) -> KeyChoice {
+    let has = |name: &String, pin| clues.keys.get(name) == Some(&pin);
+    let lacking =
+        keys.known.iter().any(|(name, known)| !known.configured && !has(name, known.key.pin()));
+    // An image in which no key was seen was not readable: that is no reason to leave keys out.
+    let hinted = lacking && allowed.key_set && !clues.keys.is_empty();
+    let chosen = keys
+        .known
+        .iter()
+        .filter(|(name, known)| known.configured || !hinted || has(name, known.key.pin()));
+    let (mut files, mut materials) = (Vec::new(), Vec::new());
+    for (name, known) in chosen {
+        files.push((name.clone(), known.key.file().to_vec()));
+        materials.push(known.material.clone());
+    }
+    KeyChoice { files, hinted, materials }
+}
+
+/// A key file that only the published image has.
+pub fn unknown_key(explanation: &Explanation) -> Option<String> {
+    explanation
+        .events
+        .iter()
+        .filter(|event| event.a.is_some() && event.b.is_none())
+        .filter_map(|event| event.path.clone())
+        .find(|path| path.starts_with("etc/apk/keys/"))
+}
