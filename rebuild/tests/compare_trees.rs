@@ -291,7 +291,6 @@ fn archives_that_readers_take_differently() {
         &with(&entry(&File { pax: &[("GNU.sparse.major", "1")], ..file("s", b"x") })),
         "sparse",
     );
-    too_odd(&with(&entry(&File { pax: &[("size", "1024")], ..file("s", &[1; 1024]) })), "");
     too_odd(&with(&entry(&File { pax: &[("path", "p"), ("path", "q")], ..file("s", b"") })), "PAX");
     too_odd(
         &with(
@@ -300,7 +299,8 @@ fn archives_that_readers_take_differently() {
         ),
         "repeat",
     );
-    too_odd(&with(&entry_of(b'L', b"long\0hidden")), "");
+    let hidden = [entry_of(b'L', b"long\0hidden"), entry(&file("s", b""))].concat();
+    too_odd(&with(&hidden), "padding or unused header bytes");
     too_odd(&with(&entry(&file(".wh..", b""))), "a whiteout that can be read");
     too_odd(&with(&entry(&file(".wh..wh.aufs", b""))), "a whiteout that can be read");
     too_odd(&with(&entry(&file("usr/.wh.run", b""))), "a whiteout that can be read");

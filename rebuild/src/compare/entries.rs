@@ -218,7 +218,9 @@ fn one_path(path: &[u8], a: &View<'_>, b: &View<'_>, out: &mut Collector) -> Vec
     } else if x.link != y.link {
         let mut event = event(Kind::TarLinkname, shown_bytes(&x.link), shown_bytes(&y.link));
         let (to_a, to_b) = (shown_bytes(&x.link), shown_bytes(&y.link));
-        event.security = Some(format!("{text}: leads to {to_a}, in the rebuild to {to_b}"));
+        let leads = matches!(x.kind, EntryKind::Symlink | EntryKind::HardLink);
+        event.security =
+            leads.then(|| format!("{text}: leads to {to_a}, in the rebuild to {to_b}"));
         event.causes.extend(paths::known(&lossless(path)).map(|(cause, _)| cause));
         push(event, None);
     }

@@ -178,8 +178,14 @@ fn check_sum(block: &[u8; BLOCK]) -> Result<(), String> {
 
 fn hides_bytes(block: &[u8; BLOCK], format: Format) -> bool {
     let texts = [&block[..100], &block[157..257]];
-    let numbers =
-        [&block[100..108], &block[108..116], &block[116..124], &block[124..136], &block[136..148]];
+    let numbers = [
+        &block[100..108],
+        &block[108..116],
+        &block[116..124],
+        &block[124..136],
+        &block[136..148],
+        &block[148..156],
+    ];
     // Base-256 numbers hold NULs by right.
     let hidden_number = |n: &&[u8]| n[0] & 0x80 == 0 && hides_digits(n);
     let rest = match format {
@@ -198,7 +204,9 @@ fn hides_bytes(block: &[u8; BLOCK], format: Format) -> bool {
             [&block[265..297], &block[297..329], &block[345..476]].into_iter().any(hides)
         }
     };
-    rest || texts.into_iter().any(hides) || numbers.iter().any(hidden_number)
+    // Files and folders lead nowhere.
+    let stray_link = matches!(block[156], 0 | b'0' | b'5' | b'7') && block[157] != 0;
+    rest || stray_link || texts.into_iter().any(hides) || numbers.iter().any(hidden_number)
 }
 
 fn hides(text: &[u8]) -> bool {
