@@ -52,6 +52,51 @@ fn packages(folders: &[PathBuf], architecture: &str, order: &[&str]) -> Vec<Arc<
         .collect()
 }
 
+/// The order of [`both_orders`] that is tried first.
+fn first_order() -> Vec<&'static str> {
+    [&FIRST[..], &EITHER[..], &LAST[..]].concat()
+}
+
+/// The package files of the layered configuration.
+pub fn layered_files() -> Vec<PathBuf> {
+    let version = |entry: &str| entry.replacen('=', "-", 1);
+    let file = |entry: &&str| folder().join(format!("repo/x86_64/{}.apk", version(entry)));
+    first_order().iter().map(file).collect()
+}
+
+/// The same, read.
+pub fn layered_packages() -> Vec<Arc<Package>> {
+    layered_files().iter().map(|path| package(path)).collect()
+}
+
+/// The locked configuration with layers, certificates, paths and accounts, and its keys.
+pub fn layered_configuration() -> (ImageConfiguration, Vec<(String, Vec<u8>)>) {
+    let config = config("v2-layered");
+    let packages = layered_packages();
+    let keys = keyring(&config, &folder());
+    (lock(&config, "amd64", &packages), keys)
+}
+
+fn lock(
+    config: &ImageConfiguration,
+    architecture: &str,
+    packages: &[Arc<Package>],
+) -> ImageConfiguration {
+    let locked: Vec<LockedPackage> = packages
+        .iter()
+        .map(|package| LockedPackage {
+            name: package.info.name.clone(),
+            version: package.info.version.clone(),
+            pin: None,
+        })
+        .collect();
+    let extras = Extras::default();
+    let lock = Lock { architecture, packages: &locked, from_lockfile: false, extras: &extras };
+    let (locked, ignored) = config.locked(&lock, &Behaviour::newest()).unwrap();
+    assert!(ignored.is_empty());
+    locked
+}
+
 /// The lines that the expectations have: layers, configuration and manifest, index.
 fn lines(
     config: &ImageConfiguration,
@@ -62,19 +107,8 @@ fn lines(
     let folders: Vec<PathBuf> =
         config.repositories_for_build().iter().map(|path| folder().join(path)).collect();
     let packages = packages(&folders, architecture, order);
-    let locked: Vec<LockedPackage> = packages
-        .iter()
-        .map(|package| LockedPackage {
-            name: package.info.name.clone(),
-            version: package.info.version.clone(),
-            pin: None,
-        })
-        .collect();
     let behaviour = Behaviour::newest();
-    let extras = Extras::default();
-    let lock = Lock { architecture, packages: &locked, from_lockfile: false, extras: &extras };
-    let (platform_config, ignored) = config.locked(&lock, &behaviour).unwrap();
-    assert!(ignored.is_empty());
+    let platform_config = lock(config, architecture, &packages);
     let times = BuildTimes { source_date_epoch: epoch.map(Some), build_date: None };
     let keys = keyring(config, &folder());
     let case = Case {

@@ -59,6 +59,11 @@ pub fn find(folders: &[PathBuf], architecture_name: &str, name: &str, version: &
         .unwrap_or_else(|| panic!("{file} in none of {folders:?}"))
 }
 
+/// A configuration from attested JSON.
+pub fn config(json: &str) -> ImageConfiguration {
+    ImageConfiguration::from_attested_json(json.as_bytes()).unwrap()
+}
+
 /// A platform by the architecture that apko names.
 pub fn platform(architecture_name: &str) -> Platform {
     format!("linux/{architecture_name}").parse().unwrap()

@@ -4,7 +4,11 @@
 //! chooses among outputs of real versions; it must never mix capabilities of several.
 
 use super::{Behaviour, Capabilities, Capability, NEWEST, OLDEST, table::TABLE};
-use crate::apko::config::ImageConfiguration;
+use crate::{
+    apk::package::Package,
+    apko::{config::ImageConfiguration, fs::path},
+};
+use std::sync::Arc;
 
 /// What the packages of an image bring that decides whether a capability can matter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -13,6 +17,29 @@ pub struct PackageFacts {
     pub ld_so_conf: bool,
     /// A package installs one of the CA bundles or the Java trust store.
     pub ca_bundle: bool,
+    /// A package provides `merged-lib`.
+    pub merged_lib: bool,
+}
+
+impl PackageFacts {
+    /// What these packages bring. A file counts by its name alone, in whatever folder, so that
+    /// links between folders hide nothing.
+    pub fn of(packages: &[Arc<Package>]) -> Self {
+        let mut facts = Self::default();
+        for package in packages {
+            facts.merged_lib |= package.info.provides.iter().any(|name| name == "merged-lib");
+            for entry in &package.entries {
+                match path::base(&entry.header.name) {
+                    b"ld.so.conf" => facts.ld_so_conf = true,
+                    b"ca-certificates.crt" | b"tls-ca-bundle.pem" | b"cacerts" => {
+                        facts.ca_bundle = true;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        facts
+    }
 }
 
 impl Behaviour {
@@ -62,6 +89,7 @@ fn relevant(config: &ImageConfiguration, packages: PackageFacts) -> Capabilities
             packages.ld_so_conf
         }
         C::CaSidecars => packages.ca_bundle,
+        C::MergedLib => packages.merged_lib,
         C::KanikoBundle => packages.ca_bundle || certificates,
         C::JavaTrustStore => certificates,
         C::SpecialBits | C::NullableIds | C::RecursiveAll => !config.paths.is_empty(),
@@ -103,7 +131,7 @@ mod tests {
     fn a_plain_configuration_needs_few() {
         let plain = ImageConfiguration::default();
         let few = Behaviour::candidates(&plain, PackageFacts::default()).len();
-        let all = PackageFacts { ld_so_conf: true, ca_bundle: true };
+        let all = PackageFacts { ld_so_conf: true, ca_bundle: true, merged_lib: true };
         assert!(few < Behaviour::candidates(&plain, all).len());
         assert!(few < Behaviour::rows().len() / 2 + 10, "{few}");
     }

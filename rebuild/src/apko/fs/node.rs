@@ -99,8 +99,8 @@ impl Node {
         }
     }
 
-    /// True if the content is still that of the package entry behind it. apko reads a backed file
-    /// that was truncated to nothing as its original content, so an empty overwrite changes nothing.
+    /// The package entry whose content this node still has. apko reads a backed file that was
+    /// truncated to nothing as its original content, so an empty overwrite changes nothing.
     pub fn reads_backing(&self) -> Option<Backing> {
         self.backing.filter(|_| self.data.is_empty())
     }

@@ -94,7 +94,7 @@ fn pair(first: &Package, second: &Package) -> Option<Decision> {
 
 /// True if one package's list of replaced names holds exactly the other's name.
 fn replaces(one: &Package, other: &Package) -> bool {
-    one.info.replaces.iter().any(|name| *name == other.info.name)
+    one.info.replaces.contains(&other.info.name)
 }
 
 /// True if the two packages in the other order would leave the other one's file.

@@ -1,8 +1,8 @@
 //! One entry of a package: a directory, a file, a symlink or a hard link.
 //!
 //! Invariant: a name that a file system would read otherwise than apko's tree does (absolute, `.`,
-//! `..`, NUL, empty) is refused before it reaches the tree. Directories are made with their parents,
-//! for anything else the parent must exist.
+//! `..`, NUL, empty) is refused before it reaches the tree. Directories are made with their
+//! parents, for anything else the parent must exist.
 
 use super::{
     Installer,
