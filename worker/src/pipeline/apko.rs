@@ -240,7 +240,10 @@ impl Job {
         let (times, mut used) = self.times()?;
         let behaviours = match self.behaviour {
             Some(behaviour) => vec![behaviour],
-            None => Behaviour::candidates(&self.config, self.facts()),
+            None => {
+                let facts = PackageFacts::of(&self.gathered.packages);
+                Behaviour::candidates(&self.config, facts)
+            }
         };
         let plain = Trial { times, epoch: None };
         let (behaviour, trial) = self.choose(&behaviours, &order, &keys, plain)?;
@@ -344,18 +347,6 @@ impl Job {
             behaviour,
             depth,
             threads: self.threads,
-        }
-    }
-
-    fn facts(&self) -> PackageFacts {
-        let brings = |path: &[u8]| {
-            let entries = self.gathered.packages.iter().flat_map(|p| &p.entries);
-            entries.into_iter().any(|entry| entry.header.name == path)
-        };
-        PackageFacts {
-            ld_so_conf: brings(b"etc/ld.so.conf"),
-            ca_bundle: brings(b"etc/ssl/certs/ca-certificates.crt")
-                || brings(b"etc/ssl/certs/java/cacerts"),
         }
     }
 
