@@ -4,6 +4,9 @@
 //! index follows, then the caller hears of it. The queue and the journal's recovery do no IO and
 //! read no clock.
 
+pub mod daemon;
 pub mod journal;
+pub mod queue;
 pub mod setup;
+pub mod store;
 pub mod tls;

@@ -134,9 +134,11 @@ impl JournalError {
             Self::Files { .. } => {
                 "restore the missing file from a backup; never rename segments by hand".into()
             }
-            Self::Fatal(_) => "check the disk (dmesg, smartctl), then start the coordinator again: \
+            Self::Fatal(_) => {
+                "check the disk (dmesg, smartctl), then start the coordinator again: \
                                it recovers what was durable"
-                .into(),
+                    .into()
+            }
             _ => return None,
         })
     }

@@ -6,7 +6,7 @@
 //! One line of text: `assay-floor v1 POSITION CHAIN CRC32C`, the checksum over what stands before.
 
 use super::{
-    disk::{Disk, DiskFile, read_full, write_whole},
+    disk::{Disk, read_full, write_whole},
     error::{Floor, JournalError},
 };
 use attest::{Digest, id::JournalPosition};
@@ -62,7 +62,7 @@ fn parse(bytes: &[u8]) -> Option<Floor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::memory::MemoryDisk;
+    use crate::journal::{disk::DiskFile, memory::MemoryDisk};
 
     #[test]
     fn a_floor_that_cannot_be_read_is_an_error_not_none() {

@@ -136,7 +136,8 @@ pub fn encode(record: &NewRecord, place: &Place, out: &mut Vec<u8>) -> Digest {
     debug_assert!(record.body.len() <= BODY_BYTES_MAX);
     let start = out.len();
     let mut header = [0u8; FRAME_HEADER_BYTES];
-    let flags = u16::from(record.public) * FLAG_PUBLIC + u16::from(place.continued) * FLAG_CONTINUED;
+    let flags =
+        u16::from(record.public) * FLAG_PUBLIC + u16::from(place.continued) * FLAG_CONTINUED;
     header[..4].copy_from_slice(&(record.body.len() as u32).to_le_bytes());
     header[8..16].copy_from_slice(&place.position.to_le_bytes());
     header[16..24].copy_from_slice(&place.durable.to_le_bytes());
@@ -183,8 +184,7 @@ pub fn claims(header: &[u8; FRAME_HEADER_BYTES]) -> (u64, u64) {
 /// Reads the frame at the beginning of `bytes`; what follows it is ignored.
 pub fn decode(bytes: &[u8]) -> Result<Frame, FormatError> {
     let short = |expected| FormatError::Short { expected, found: bytes.len() };
-    let header: &[u8; FRAME_HEADER_BYTES] =
-        bytes.first_chunk().ok_or(short(FRAME_HEADER_BYTES))?;
+    let header: &[u8; FRAME_HEADER_BYTES] = bytes.first_chunk().ok_or(short(FRAME_HEADER_BYTES))?;
     let length = body_length(header)?;
     let total = frame_bytes(length);
     let whole = bytes.get(..total).ok_or(short(total))?;
@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn a_later_kind_is_kept() {
-        let record = NewRecord { public: true, ..NewRecord::new(Kind(700), Digest::of(b""), *b"x") };
+        let record =
+            NewRecord { public: true, ..NewRecord::new(Kind(700), Digest::of(b""), *b"x") };
         let mut bytes = Vec::new();
         encode(&record, &place(Digest::of(b"before")), &mut bytes);
         let stored = decode(&bytes).unwrap().stored;

@@ -46,8 +46,7 @@ pub(super) fn open<D: Disk>(disk: D, options: &Options) -> Result<Opened<D>, Jou
     let lock = lock(&disk)?;
     let mut floors = options.floors.clone();
     floors.extend(floor::read(&disk)?);
-    let names =
-        disk.names().map_err(|error| JournalError::io("list", &disk.describe(), &error))?;
+    let names = disk.names().map_err(|error| JournalError::io("list", &disk.describe(), &error))?;
     let firsts = segment::firsts(&names);
     let created = firsts.is_empty();
     if created {
@@ -187,12 +186,9 @@ fn judge_tail(scan: &Scan, first: u64, floors: &[Floor]) -> Result<Option<Cut>, 
     let segment = segment::name(first);
     let cut = match &scan.tail {
         Tail::Clean => None,
-        Tail::Torn { bytes, records } => Some(Cut {
-            segment,
-            offset: scan.end as u64,
-            bytes: *bytes as u64,
-            records: *records,
-        }),
+        Tail::Torn { bytes, records } => {
+            Some(Cut { segment, offset: scan.end as u64, bytes: *bytes as u64, records: *records })
+        }
         Tail::Damaged { position, offset, why } => {
             return Err(JournalError::Damaged {
                 position: *position,
@@ -301,8 +297,7 @@ fn settle<D: Disk>(
 /// A reader of a directory that this process does not write: `fsck`, `backup` of a stopped
 /// coordinator, other programs. Nothing is cut: a torn tail is simply not shown.
 pub(super) fn read_only<D: Disk>(disk: D) -> Result<(Reader<D>, Scan), JournalError> {
-    let names =
-        disk.names().map_err(|error| JournalError::io("list", &disk.describe(), &error))?;
+    let names = disk.names().map_err(|error| JournalError::io("list", &disk.describe(), &error))?;
     let firsts = segment::firsts(&names);
     let Some(last) = firsts.last() else {
         let expected = format!("a journal in {}", disk.describe());

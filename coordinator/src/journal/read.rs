@@ -4,12 +4,11 @@
 //! before it hands it out. It must never show a record that a power cut could still take back.
 
 use super::{
-    disk::{Disk, DiskFile, read_full},
+    disk::{Disk, read_full},
     error::JournalError,
     frame::{self, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader},
-    recover,
     record::Stored,
-    segment,
+    recover, segment,
 };
 use attest::{Digest, id::JournalPosition};
 use std::sync::{
@@ -97,9 +96,7 @@ impl<D: Disk> Reader<D> {
         }
         match position.0.checked_sub(1) {
             None => Ok(Some(frame::chain_start(&self.0.journal))),
-            Some(before) => {
-                Ok(self.read(JournalPosition(before))?.map(|stored| stored.chain))
-            }
+            Some(before) => Ok(self.read(JournalPosition(before))?.map(|stored| stored.chain)),
         }
     }
 

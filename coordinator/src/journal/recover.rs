@@ -104,10 +104,9 @@ pub fn scan(
         match frames_behind(bytes, stop.at, stop.position) {
             None => damaged(format!("{}; too much follows to tell a torn tail", stop.why)),
             Some(behind) if behind.durable > scan.next => damaged(stop.why),
-            Some(behind) => Tail::Torn {
-                bytes: bytes.len() - scan.end,
-                records: behind.records + group.len(),
-            },
+            Some(behind) => {
+                Tail::Torn { bytes: bytes.len() - scan.end, records: behind.records + group.len() }
+            }
         }
     };
     scan

@@ -142,11 +142,7 @@ pub struct FileJournal<D: Disk> {
 
 impl<D: Disk> FileJournal<D> {
     /// Starts the threads. `on_fatal` is called from one of them.
-    pub fn start(
-        log: Log<D>,
-        follower: impl Follower,
-        on_fatal: OnFatal,
-    ) -> std::io::Result<Self> {
+    pub fn start(log: Log<D>, follower: impl Follower, on_fatal: OnFatal) -> std::io::Result<Self> {
         let reader = log.reader();
         let state = Arc::new(State {
             waiting_bytes: AtomicUsize::new(0),
@@ -162,13 +158,12 @@ impl<D: Disk> FileJournal<D> {
         let writing = std::thread::Builder::new()
             .name("journal-writer".into())
             .spawn(move || writer.run(&receiver, |work| done.send(work).is_ok()))?;
-        let following = std::thread::Builder::new().name("journal-follower".into()).spawn(
-            move || {
+        let following =
+            std::thread::Builder::new().name("journal-follower".into()).spawn(move || {
                 while let Ok(work) = finished.recv() {
                     follow.take(work);
                 }
-            },
-        )?;
+            })?;
         Ok(Self {
             commands: Mutex::new(Some(commands)),
             threads: Mutex::new(vec![writing, following]),
@@ -181,19 +176,14 @@ impl<D: Disk> FileJournal<D> {
     /// answered when it is durable and followed. A group of no records waits for all before it.
     pub fn append(&self, group: Group, epoch: u64) -> Ticket {
         let bytes = group.bytes();
-        if let Err(error) = self.admit(&group) {
-            return Ticket::ready(Err(error));
+        if let Some(error) = self.state.fatal.get() {
+            return Ticket::ready(Err(error.clone()));
         }
         self.send(|reply| Command::Append { group, bytes, epoch, reply }, bytes)
     }
 
-    /// Would this group be taken? Asked before anything is decided that could not be taken back.
-    pub fn admit(&self, group: &Group) -> Result<(), JournalError> {
-        self.ready()?;
-        group.check()
-    }
-
-    /// Can anything be appended now?
+    /// Can anything be appended now? Asked before anything is decided: a group that is too long is
+    /// refused by the writer only, because what was decided with it must then be taken back.
     pub fn ready(&self) -> Result<(), JournalError> {
         if let Some(error) = self.state.fatal.get() {
             return Err(error.clone());
@@ -240,7 +230,11 @@ impl<D: Disk> FileJournal<D> {
         }
     }
 
-    fn send(&self, command: impl FnOnce(oneshot::Sender<Answer>) -> Command, bytes: usize) -> Ticket {
+    fn send(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Answer>) -> Command,
+        bytes: usize,
+    ) -> Ticket {
         let (reply, receiver) = oneshot::channel();
         let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(sender) = commands.as_ref() else {
@@ -346,7 +340,12 @@ impl<D: Disk> Writer<D> {
         if let Some(error) = written.failed {
             self.epoch += 1;
             ended = Some(self.epoch);
-            refused.extend(rest.into_iter().map(|reply| (reply, error.clone())));
+            let after = match error {
+                JournalError::TooLong { .. } => JournalError::Superseded,
+                _ => error.clone(),
+            };
+            let reasons = std::iter::once(error).chain(std::iter::repeat(after));
+            refused.extend(rest.into_iter().zip(reasons));
         }
         for reply in floors {
             let end = self.log.next();
@@ -354,8 +353,8 @@ impl<D: Disk> Writer<D> {
             // Answered here: it depends on nothing that the follower does.
             let _ = reply.send(raised);
         }
-        let refused = (!refused.is_empty() || ended.is_some())
-            .then_some(Refused { replies: refused, ended });
+        let refused =
+            (!refused.is_empty() || ended.is_some()).then_some(Refused { replies: refused, ended });
         Done::Batch { groups: written.groups.into_iter().zip(replies).collect(), refused }
     }
 }

@@ -1,0 +1,105 @@
+//! Jobs in memory that have an open slot, in the order in which they are to be offered.
+//!
+//! Invariant: a job is in exactly one route's set while it is ready. For each route and operator a
+//! cursor remembers how far the operator has a part in everything, so that jobs that wait for
+//! *other* operators do not have to be looked at again and again; a job that becomes ready anew
+//! moves the cursors back.
+
+use super::model::Route;
+use attest::id::{JobId, OperatorId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A job's place: smaller is earlier.
+pub(super) type Rank = (u64, JobId);
+
+#[derive(Debug, Default)]
+struct Lane {
+    jobs: BTreeSet<Rank>,
+    /// Everything before this is nothing for the operator.
+    cursors: BTreeMap<OperatorId, Rank>,
+}
+
+/// The ready jobs.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    lanes: BTreeMap<Route, Lane>,
+    by_job: BTreeMap<JobId, (Route, u64)>,
+}
+
+impl Ready {
+    pub(super) fn len(&self) -> usize {
+        self.by_job.len()
+    }
+
+    /// Puts a job in, or moves it.
+    pub(super) fn put(&mut self, job: JobId, route: Route, rank: u64) {
+        if let Some((old, before)) = self.by_job.get(&job) {
+            if (old, *before) == (&route, rank) {
+                if let Some(lane) = self.lanes.get_mut(&route) {
+                    lane.back(&(rank, job));
+                }
+                return;
+            }
+            self.remove(&job);
+        }
+        let lane = self.lanes.entry(route.clone()).or_default();
+        lane.jobs.insert((rank, job));
+        lane.back(&(rank, job));
+        self.by_job.insert(job, (route, rank));
+    }
+
+    pub(super) fn remove(&mut self, job: &JobId) {
+        let Some((route, rank)) = self.by_job.remove(job) else { return };
+        if let Some(lane) = self.lanes.get_mut(&route) {
+            lane.jobs.remove(&(rank, *job));
+            if lane.jobs.is_empty() {
+                self.lanes.remove(&route);
+            }
+        }
+    }
+
+    /// Routes that have jobs and that `fits` accepts, the one with the earliest job first.
+    pub(super) fn routes(&self, fits: impl Fn(&Route) -> bool) -> Vec<Route> {
+        let mut found: Vec<(&Rank, &Route)> = self
+            .lanes
+            .iter()
+            .filter(|(route, _)| fits(route))
+            .filter_map(|(route, lane)| Some((lane.jobs.first()?, route)))
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, route)| route.clone()).collect()
+    }
+
+    /// The next jobs of a route for an operator, at most `limit`.
+    pub(super) fn ahead(&self, route: &Route, operator: &OperatorId, limit: usize) -> Vec<Rank> {
+        let Some(lane) = self.lanes.get(route) else { return Vec::new() };
+        match lane.cursors.get(operator) {
+            Some(from) => lane.jobs.range(*from..).take(limit).copied().collect(),
+            None => lane.jobs.iter().take(limit).copied().collect(),
+        }
+    }
+
+    /// Nothing before `to` is for this operator.
+    pub(super) fn advance(&mut self, route: &Route, operator: &OperatorId, to: Rank) {
+        if let Some(lane) = self.lanes.get_mut(route) {
+            lane.cursors.insert(operator.clone(), to);
+        }
+    }
+
+    /// The last ready job that `may` accepts, from the end.
+    pub(super) fn last(&self, may: impl Fn(&JobId) -> bool, limit: usize) -> Option<JobId> {
+        let tails = self.lanes.values().flat_map(|lane| lane.jobs.iter().rev().take(limit));
+        tails.filter(|(_, job)| may(job)).max().map(|(_, job)| *job)
+    }
+}
+
+impl Lane {
+    fn back(&mut self, rank: &Rank) {
+        // Cursors behind it stay; the others come back to it. Operators are few.
+        for cursor in self.cursors.values_mut() {
+            if *cursor > *rank {
+                *cursor = *rank;
+            }
+        }
+    }
+}

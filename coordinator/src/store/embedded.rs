@@ -1,0 +1,390 @@
+//! The store of one machine: queue in memory, journal in a directory, index beside it.
+//!
+//! The order of every write: decide, append, `fdatasync`, index, answer. Decisions are made under
+//! one lock, so the journal's order is the order of decisions; the lock is not held while the disk
+//! works, so one sync serves everybody who decided meanwhile.
+//!
+//! Invariant: no answer before the journal and the index have everything that it rests on, also
+//! what others decided just before. When an append is refused, the queue is made again from disk.
+
+use super::clock::Surroundings;
+use super::engine::{Attach, Decision, Engine, Notary, Notice, nothing};
+use super::index::Index;
+use super::tables::Tables;
+use super::{Appending, Filing, Receipt, Store, StoreError};
+use crate::journal::{
+    Appended, Disk, FileJournal, Follower, Group, Kind, Log, NewRecord, OnFatal, Reader, Stored,
+    SyncTotals, Ticket,
+};
+use crate::queue::{Event, Figures, Filed, Job, Limits, Millis, Queue, Refusal, Reply, Submission};
+use attest::id::{JobId, JournalPosition};
+use futures::future::BoxFuture;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::broadcast;
+
+/// Notices that a slow listener may lag behind; then it asks [`Store::due`].
+const NOTICES_MAX: usize = 65_536;
+/// Records that the index follows in one commit while it is made again.
+const FOLLOW_RECORDS: usize = 4096;
+
+/// How an embedded store is started.
+pub struct Parts {
+    /// The queue's numbers.
+    pub limits: Limits,
+    /// Signs leases.
+    pub notary: Arc<dyn Notary>,
+    /// Time and randomness.
+    pub around: Arc<dyn Surroundings>,
+    /// Called when the journal cannot go on: the process must end.
+    pub on_fatal: OnFatal,
+}
+
+/// Journal, queue and index in one process.
+pub struct Embedded<D: Disk, T: Tables> {
+    inner: Arc<Inner<T>>,
+    journal: FileJournal<D>,
+    reader: Reader<D>,
+}
+
+struct Inner<T: Tables> {
+    engine: Mutex<Locked<T>>,
+    index: Arc<Index<T>>,
+    around: Arc<dyn Surroundings>,
+    notices: broadcast::Sender<Notice>,
+}
+
+struct Locked<T: Tables> {
+    engine: Engine<T>,
+    epoch: u64,
+}
+
+impl<T: Tables> Inner<T> {
+    fn lock(&self) -> MutexGuard<'_, Locked<T>> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, notices: Vec<Notice>) {
+        for notice in notices {
+            // Nobody listens: it is said again when asked.
+            let _ = self.notices.send(notice);
+        }
+    }
+}
+
+/// Shows durable records to the index, then to the queue.
+struct IndexFollower<T: Tables>(Arc<Inner<T>>);
+
+impl<T: Tables> Follower for IndexFollower<T> {
+    fn durable(&mut self, records: &[Stored]) -> Result<(), String> {
+        self.0.index.follow(records).map_err(|error| error.to_string())?;
+        let notices = self.0.lock().engine.settled(records);
+        self.0.say(notices);
+        Ok(())
+    }
+
+    fn refused(&mut self, _: u64) {}
+}
+
+/// Lets the index follow everything that the journal has; `progress` hears the next position.
+pub fn catch_up<D: Disk, T: Tables>(
+    index: &Index<T>,
+    reader: &Reader<D>,
+    mut progress: impl FnMut(JournalPosition),
+) -> Result<(), StoreError> {
+    let reached = index.reached();
+    let start = JournalPosition(reached.next);
+    let doubt = |why: String| StoreError::Index(super::IndexError::Doubt(why));
+    match reader.chain_at(start)? {
+        Some(chain) if chain == reached.chain => {}
+        Some(_) => return Err(doubt(format!("it followed another history up to {start}"))),
+        None => return Err(doubt(format!("it is at {start}, the journal at {}", reader.end()))),
+    }
+    let mut batch = Vec::new();
+    for record in reader.from(start) {
+        let record = record?;
+        let complete = !record.continued;
+        batch.push(record);
+        if complete && batch.len() >= FOLLOW_RECORDS {
+            index.follow(&batch)?;
+            batch.clear();
+            progress(JournalPosition(index.reached().next));
+        }
+    }
+    index.follow(&batch)?;
+    progress(JournalPosition(index.reached().next));
+    Ok(())
+}
+
+impl<D: Disk, T: Tables> Embedded<D, T> {
+    /// Starts on an opened journal, with an index that [`catch_up`] brought to its end.
+    pub fn start(log: Log<D>, index: Index<T>, parts: Parts) -> Result<Self, StoreError> {
+        let Parts { limits, notary, around, on_fatal } = parts;
+        let index = Arc::new(index);
+        let (engine, due) = Engine::new(index.clone(), limits, notary, &*around)?;
+        let notices = broadcast::Sender::new(NOTICES_MAX);
+        let engine = Mutex::new(Locked { engine, epoch: 0 });
+        let inner = Arc::new(Inner { engine, index, around, notices });
+        inner.say(due);
+        let reader = log.reader();
+        let journal = FileJournal::start(log, IndexFollower(inner.clone()), on_fatal)
+            .map_err(|error| StoreError::Threads(error.to_string()))?;
+        Ok(Self { inner, journal, reader })
+    }
+
+    /// Reads the journal.
+    pub fn reader(&self) -> Reader<D> {
+        self.reader.clone()
+    }
+
+    /// Asks the index.
+    pub fn index(&self) -> &Index<T> {
+        &self.inner.index
+    }
+
+    /// How much the journal synced.
+    pub fn sync_totals(&self) -> SyncTotals {
+        self.journal.sync_totals()
+    }
+
+    /// Looks at the queue in memory: for metrics and people, never for answers.
+    pub fn look<R>(&self, look: impl FnOnce(&Queue) -> R) -> R {
+        look(self.inner.lock().engine.queue())
+    }
+
+    /// Finishes what was begun and stops: later calls are refused.
+    pub fn close(&self) {
+        self.journal.close();
+    }
+
+    /// The lock, with the queue as it is on disk if a decision was refused.
+    fn engine(&self) -> Result<MutexGuard<'_, Locked<T>>, StoreError> {
+        self.journal.ready()?;
+        let mut locked = self.inner.lock();
+        let epoch = self.journal.epoch();
+        if locked.epoch != epoch {
+            let due = locked.engine.reload(self.inner.around.now())?;
+            locked.epoch = epoch;
+            self.inner.say(due);
+        }
+        Ok(locked)
+    }
+
+    /// Decides, and hands the records to the journal in the order of decisions.
+    fn decide(&self, event: Event, attach: Attach) -> Result<Decided, StoreError> {
+        let mut locked = self.engine()?;
+        let Decision { reply, records, attached, notices } =
+            locked.engine.decide(event, attach, &*self.inner.around)?;
+        let time = self.inner.around.wall();
+        let count = records.len();
+        let ticket = self.journal.append(Group { records, time }, locked.epoch);
+        let now = locked.engine.sent(count, notices);
+        drop(locked);
+        self.inner.say(now);
+        Ok(Decided { reply, attached, ticket })
+    }
+}
+
+struct Decided {
+    reply: Reply,
+    attached: Option<usize>,
+    ticket: Ticket,
+}
+
+impl Decided {
+    /// The reply, and where the attached records lie, once everything is durable.
+    async fn durable(self) -> Result<(Reply, Option<JournalPosition>), StoreError> {
+        let Appended { first, .. } = self.ticket.await?;
+        let at = self.attached.map(|at| JournalPosition(first.0 + at as u64));
+        match self.reply {
+            Reply::Refused(refusal) => Err(StoreError::Refused(refusal)),
+            reply => Ok((reply, at)),
+        }
+    }
+}
+
+impl<D: Disk, T: Tables> Store for Embedded<D, T> {
+    fn act(&self, event: Event, attach: Attach) -> BoxFuture<'_, Result<Reply, StoreError>> {
+        Box::pin(async move { Ok(self.decide(event, attach)?.durable().await?.0) })
+    }
+
+    fn complete(
+        &self,
+        submission: Submission,
+        envelope: Vec<u8>,
+    ) -> BoxFuture<'_, Result<Receipt, StoreError>> {
+        Box::pin(async move {
+            let (job, observation) = (submission.job, submission.observation);
+            let record = NewRecord::new(Kind::OBSERVATION, job.0, envelope);
+            let attach: Attach = Box::new(move |_| vec![record]);
+            let decided = self.decide(Event::Submit(submission), attach)?;
+            let (reply, at) = decided.durable().await?;
+            let filed = match reply {
+                Reply::Filed(Filed::New(role)) => Filing { role, known: false },
+                Reply::Filed(Filed::Known(role)) => Filing { role, known: true },
+                _ => return Err(StoreError::Refused(Refusal::UnknownJob(job))),
+            };
+            let position = match at {
+                Some(position) => position,
+                None => self.inner.index.observation(&observation)?.ok_or_else(|| {
+                    let why = format!("no envelope of {observation:?}, which its job knows");
+                    StoreError::Index(super::IndexError::Doubt(why))
+                })?,
+            };
+            Ok(Receipt { position, filed })
+        })
+    }
+
+    fn append(&self, records: Vec<NewRecord>) -> BoxFuture<'_, Result<Appending, StoreError>> {
+        Box::pin(async move {
+            let queue_only = [Kind::TRANSITION, Kind::OBSERVATION];
+            if records.iter().any(|record| queue_only.contains(&record.kind)) {
+                return Err(StoreError::NotForAppend);
+            }
+            let ticket = {
+                let mut locked = self.engine()?;
+                let time = self.inner.around.wall();
+                let count = records.len();
+                let ticket = self.journal.append(Group { records, time }, locked.epoch);
+                locked.engine.sent(count, Vec::new());
+                ticket
+            };
+            let Appended { first, records } = ticket.await?;
+            Ok(Appending { first, records })
+        })
+    }
+
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.append(Vec::new()).await.map(|_| ()) })
+    }
+
+    fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
+        Ok(self.inner.index.job(id)?)
+    }
+
+    fn jobs_of(
+        &self,
+        repository: &attest::Repository,
+        manifest: &attest::Digest,
+    ) -> Result<Vec<JobId>, StoreError> {
+        Ok(self.inner.index.jobs_of(repository, manifest)?)
+    }
+
+    fn history_of(
+        &self,
+        repository: &attest::Repository,
+        manifest: Option<&attest::Digest>,
+        from: JournalPosition,
+        limit: usize,
+    ) -> Result<Vec<super::HistoryRow>, StoreError> {
+        Ok(self.inner.index.history(repository, manifest, from, limit)?)
+    }
+
+    fn export(
+        &self,
+        from: JournalPosition,
+        limit: usize,
+    ) -> Result<Vec<super::HistoryRow>, StoreError> {
+        Ok(self.inner.index.rows(from, limit)?)
+    }
+
+    fn records_about(
+        &self,
+        kind: Kind,
+        about: &attest::Digest,
+        from: JournalPosition,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let positions = self.inner.index.records_about(kind, about, from, limit)?;
+        positions.into_iter().map(|position| self.must_read(position)).collect()
+    }
+
+    fn newest_about(
+        &self,
+        kind: Kind,
+        about: &attest::Digest,
+    ) -> Result<Option<Stored>, StoreError> {
+        let newest = self.inner.index.newest_about(kind, about)?;
+        newest.map(|position| self.must_read(position)).transpose()
+    }
+
+    fn records_of_kind(
+        &self,
+        kind: Kind,
+        cursor: Option<(attest::Digest, JournalPosition)>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let found = self.inner.index.records_of_kind(kind, cursor, limit)?;
+        found.into_iter().map(|(_, position)| self.must_read(position)).collect()
+    }
+
+    fn lease_record(&self, lease: &attest::id::LeaseId) -> Result<Option<Stored>, StoreError> {
+        let position = self.inner.index.lease(lease)?;
+        position.map(|position| self.must_read(position)).transpose()
+    }
+
+    fn observation(
+        &self,
+        observation: &attest::id::ObservationId,
+    ) -> Result<Option<Stored>, StoreError> {
+        let position = self.inner.index.observation(observation)?;
+        position.map(|position| self.must_read(position)).transpose()
+    }
+
+    fn record(&self, position: JournalPosition) -> Result<Option<Stored>, StoreError> {
+        Ok(self.reader.read(position)?)
+    }
+
+    fn records(&self, from: JournalPosition, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        let limit = limit.min(super::PAGE_MAX);
+        Ok(self.reader.from(from).take(limit).collect::<Result<_, _>>()?)
+    }
+
+    fn end(&self) -> JournalPosition {
+        self.reader.end()
+    }
+
+    fn chain_at(&self, position: JournalPosition) -> Result<Option<attest::Digest>, StoreError> {
+        Ok(self.reader.chain_at(position)?)
+    }
+
+    fn raise_floor(&self) -> BoxFuture<'_, Result<JournalPosition, StoreError>> {
+        Box::pin(async move { Ok(self.journal.raise_floor().await?.first) })
+    }
+
+    fn due(&self) -> Vec<Notice> {
+        self.inner.lock().engine.due()
+    }
+
+    fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.inner.notices.subscribe()
+    }
+
+    fn figures(&self) -> Figures {
+        self.look(Queue::figures)
+    }
+
+    fn totals(&self) -> crate::queue::Totals {
+        self.look(|queue| queue.totals().clone())
+    }
+
+    fn now(&self) -> Millis {
+        self.inner.around.now()
+    }
+
+    fn tick(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.act(Event::Tick, nothing()).await?;
+            Ok(())
+        })
+    }
+}
+
+impl<D: Disk, T: Tables> Embedded<D, T> {
+    /// A record that the index names must be there.
+    fn must_read(&self, position: JournalPosition) -> Result<Stored, StoreError> {
+        self.reader.read(position)?.ok_or_else(|| {
+            let why = format!("it names record {position}, the journal ends before");
+            StoreError::Index(super::IndexError::Doubt(why))
+        })
+    }
+}

@@ -1,0 +1,428 @@
+//! The index: what is asked of the journal often, kept in tables, one atomic commit for a batch.
+//!
+//! Invariant: a pure fold of journal records: [`Index::follow`] in any batches gives the same rows.
+//! It remembers how far it came and with which chain; whatever does not fit is a doubt
+//! ([`IndexError::Doubt`]), and a doubted index is made again, never repaired.
+
+use super::rows::{
+    HistoryEvent, HistoryRow, Reached, SCHEMA, after, key, kind_key, repository_key, tail_digest,
+    tail_number,
+};
+use super::tables::{TableError, Tables, Writes};
+use crate::journal::{Kind, Stored};
+use crate::queue::{Change, Class, Job, Millis, Place, Tenant, Totals, Transition};
+use attest::{
+    Digest, Repository,
+    id::{JobId, JournalPosition, LeaseId, ObservationId},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Rows that one question may ask for.
+pub const PAGE_MAX: usize = 10_000;
+
+/// The index cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IndexError {
+    /// The tables failed.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// It does not fit the journal, or itself.
+    #[error("the index is in doubt: {0}")]
+    Doubt(String),
+}
+
+fn doubt(why: impl ToString) -> IndexError {
+    IndexError::Doubt(why.to_string())
+}
+
+/// The index over a journal.
+#[derive(Debug)]
+pub struct Index<T: Tables> {
+    tables: T,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    reached: Reached,
+    totals: Totals,
+}
+
+/// Writes of a batch that is being followed, over the tables.
+struct Batch<'a, T: Tables> {
+    tables: &'a T,
+    writes: Writes,
+    jobs: BTreeMap<JobId, Job>,
+    totals: Totals,
+    tenants: BTreeSet<Tenant>,
+    /// The place that a job had before the batch.
+    places: BTreeMap<JobId, Place>,
+}
+
+impl<T: Tables> Index<T> {
+    /// Opens an index of this journal; empty tables become an empty index. `chain_start` is the
+    /// chain before the first record.
+    pub fn open(tables: T, journal: &[u8; 16], chain_start: Digest) -> Result<Self, IndexError> {
+        let fresh = Reached {
+            schema: SCHEMA,
+            journal: hex::encode(journal),
+            next: 0,
+            chain: chain_start,
+            clock: Millis(0),
+        };
+        let reached = match tables.get(b"m")? {
+            Some(bytes) => serde_json::from_slice::<Reached>(&bytes).map_err(doubt)?,
+            None if tables.range(&[0], &[255], 1)?.is_empty() => fresh.clone(),
+            None => return Err(doubt("rows, but no word on how far they go")),
+        };
+        if (reached.schema, &reached.journal) != (SCHEMA, &fresh.journal) {
+            return Err(doubt(format!(
+                "expected layout {SCHEMA} of journal {}, found layout {} of {}",
+                fresh.journal, reached.schema, reached.journal
+            )));
+        }
+        let totals = read_totals(&tables)?;
+        Ok(Self { tables, state: Mutex::new(State { reached, totals }) })
+    }
+
+    /// How far it followed.
+    pub fn reached(&self) -> Reached {
+        self.state().reached.clone()
+    }
+
+    /// Unfinished jobs, counted.
+    pub fn totals(&self) -> Totals {
+        self.state().totals.clone()
+    }
+
+    /// The tables.
+    pub fn tables(&self) -> &T {
+        &self.tables
+    }
+
+    /// Follows durable records: whole groups, in order, from where it stands.
+    pub fn follow(&self, records: &[Stored]) -> Result<(), IndexError> {
+        let Some(last) = records.last() else { return Ok(()) };
+        let mut state = self.state();
+        let mut reached = state.reached.clone();
+        let mut batch = Batch {
+            tables: &self.tables,
+            writes: Writes::new(),
+            jobs: BTreeMap::new(),
+            totals: state.totals.clone(),
+            tenants: BTreeSet::new(),
+            places: BTreeMap::new(),
+        };
+        let mut before: Option<&Stored> = None;
+        for record in records {
+            if record.position.0 != reached.next {
+                return Err(doubt(format!(
+                    "expected record {}, found {}",
+                    reached.next, record.position
+                )));
+            }
+            if let Some(clock) = batch.record(record, before.filter(|b| b.continued))? {
+                reached.clock = reached.clock.max(clock);
+            }
+            reached.next += 1;
+            before = Some(record);
+        }
+        reached.chain = last.chain;
+        batch.finish(&reached)?;
+        self.tables.commit(&batch.writes)?;
+        *state = State { reached, totals: batch.totals };
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A job's state.
+    pub fn job(&self, id: &JobId) -> Result<Option<Job>, IndexError> {
+        read_job(&self.tables, id)
+    }
+
+    /// The jobs of an image.
+    pub fn jobs_of(
+        &self,
+        repository: &Repository,
+        manifest: &Digest,
+    ) -> Result<Vec<JobId>, IndexError> {
+        let prefix = key(b'i', &[&repository_key(repository), manifest.raw()]);
+        let rows = self.tables.range(&prefix, &after(&prefix), PAGE_MAX)?;
+        Ok(rows.iter().filter_map(|(key, _)| tail_digest(key)).map(JobId).collect())
+    }
+
+    /// Jobs that must be in memory.
+    pub fn active(&self, from: Option<JobId>, limit: usize) -> Result<Vec<JobId>, IndexError> {
+        let start = from.map_or(key(b'a', &[]), |id| after(&key(b'a', &[id.0.raw()])));
+        let rows = self.tables.range(&start, &after(b"a"), limit)?;
+        Ok(rows.iter().filter_map(|(key, _)| tail_digest(key)).map(JobId).collect())
+    }
+
+    /// Waiting jobs from a rank on, the earliest first.
+    pub fn waiting(&self, limit: usize) -> Result<Vec<JobId>, IndexError> {
+        let rows = self.tables.range(b"w", &after(b"w"), limit)?;
+        Ok(rows.iter().filter_map(|(key, _)| tail_digest(key)).map(JobId).collect())
+    }
+
+    /// Deferred jobs whose time has come.
+    pub fn deferred_until(&self, now: Millis, limit: usize) -> Result<Vec<JobId>, IndexError> {
+        let end = key(b'd', &[&now.plus(1).0.to_be_bytes()]);
+        let rows = self.tables.range(b"d", &end, limit)?;
+        Ok(rows.iter().filter_map(|(key, _)| tail_digest(key)).map(JobId).collect())
+    }
+
+    /// Where the envelope of an observation lies.
+    pub fn observation(&self, id: &ObservationId) -> Result<Option<JournalPosition>, IndexError> {
+        self.position_at(&key(b'o', &[id.0.raw()]))
+    }
+
+    /// Where the signed lease lies.
+    pub fn lease(&self, id: &LeaseId) -> Result<Option<JournalPosition>, IndexError> {
+        self.position_at(&key(b'l', &[&id.0]))
+    }
+
+    fn position_at(&self, key: &[u8]) -> Result<Option<JournalPosition>, IndexError> {
+        match self.tables.get(key)? {
+            None => Ok(None),
+            Some(value) => match tail_number(&value) {
+                Some(position) if value.len() == 8 => Ok(Some(JournalPosition(position))),
+                _ => Err(doubt("expected a position of eight bytes")),
+            },
+        }
+    }
+
+    /// Records of a kind about something, from a position on, oldest first.
+    pub fn records_about(
+        &self,
+        kind: Kind,
+        about: &Digest,
+        from: JournalPosition,
+        limit: usize,
+    ) -> Result<Vec<JournalPosition>, IndexError> {
+        let end = after(&key(b'k', &[&kind.0.to_be_bytes(), about.raw()]));
+        let rows = self.tables.range(&kind_key(kind, about, from.0), &end, limit.min(PAGE_MAX))?;
+        Ok(rows.iter().filter_map(|(key, _)| tail_number(key)).map(JournalPosition).collect())
+    }
+
+    /// The newest record of a kind about something.
+    pub fn newest_about(
+        &self,
+        kind: Kind,
+        about: &Digest,
+    ) -> Result<Option<JournalPosition>, IndexError> {
+        let prefix = key(b'k', &[&kind.0.to_be_bytes(), about.raw()]);
+        let last = self.tables.last(&prefix, &after(&prefix))?;
+        Ok(last.and_then(|(key, _)| tail_number(&key)).map(JournalPosition))
+    }
+
+    /// Records of a kind, in the order of what they are about, after a given one.
+    pub fn records_of_kind(
+        &self,
+        kind: Kind,
+        cursor: Option<(Digest, JournalPosition)>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, JournalPosition)>, IndexError> {
+        let prefix = key(b'k', &[&kind.0.to_be_bytes()]);
+        let start = cursor
+            .map_or(prefix.clone(), |(about, position)| kind_key(kind, &about, position.0 + 1));
+        let rows = self.tables.range(&start, &after(&prefix), limit.min(PAGE_MAX))?;
+        let read = |key: &[u8]| {
+            let about = key.get(3..35)?.first_chunk().map(|raw| Digest::from_raw(*raw))?;
+            Some((about, JournalPosition(tail_number(key)?)))
+        };
+        Ok(rows.iter().filter_map(|(key, _)| read(key)).collect())
+    }
+
+    /// History of an image, or of a whole repository, from a position on, oldest first.
+    pub fn history(
+        &self,
+        repository: &Repository,
+        manifest: Option<&Digest>,
+        from: JournalPosition,
+        limit: usize,
+    ) -> Result<Vec<HistoryRow>, IndexError> {
+        let repository = repository_key(repository);
+        let limit = limit.min(PAGE_MAX);
+        let mut positions: Vec<u64> = match manifest {
+            Some(manifest) => {
+                let prefix = key(b'h', &[&repository, manifest.raw()]);
+                let start = key(b'h', &[&repository, manifest.raw(), &from.0.to_be_bytes()]);
+                let rows = self.tables.range(&start, &after(&prefix), limit)?;
+                rows.iter().filter_map(|(key, _)| tail_number(key)).collect()
+            }
+            None => {
+                let prefix = key(b'g', &[&repository]);
+                let start = key(b'g', &[&repository, &from.0.to_be_bytes()]);
+                let rows = self.tables.range(&start, &after(&prefix), limit)?;
+                rows.iter().filter_map(|(key, _)| tail_number(key)).collect()
+            }
+        };
+        positions.sort_unstable();
+        positions.into_iter().map(|position| self.row(position)).collect()
+    }
+
+    /// All history from a position on, oldest first: the export.
+    pub fn rows(&self, from: JournalPosition, limit: usize) -> Result<Vec<HistoryRow>, IndexError> {
+        let start = key(b'r', &[&from.0.to_be_bytes()]);
+        let rows = self.tables.range(&start, &after(b"r"), limit.min(PAGE_MAX))?;
+        let read = |(_, value): &(Vec<u8>, Vec<u8>)| {
+            HistoryRow::decode(value).ok_or_else(|| doubt("expected a row of history"))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    fn row(&self, position: u64) -> Result<HistoryRow, IndexError> {
+        let value = self.tables.get(&key(b'r', &[&position.to_be_bytes()]))?;
+        value
+            .and_then(|value| HistoryRow::decode(&value))
+            .ok_or_else(|| doubt(format!("expected a row of history at {position}")))
+    }
+}
+
+fn read_job<T: Tables>(tables: &T, id: &JobId) -> Result<Option<Job>, IndexError> {
+    let value = tables.get(&key(b'j', &[id.0.raw()]))?;
+    value.map(|bytes| serde_json::from_slice(&bytes).map_err(doubt)).transpose()
+}
+
+fn read_totals<T: Tables>(tables: &T) -> Result<Totals, IndexError> {
+    let mut totals = Totals::default();
+    for (class, count) in (0u8..).zip(totals.by_class.iter_mut()).take(Class::ALL.len()) {
+        let value = tables.get(&key(b'c', &[&[class]]))?;
+        *count = value.and_then(|value| tail_number(&value)).unwrap_or_default();
+    }
+    totals.unfinished = totals.by_class.iter().sum();
+    let mut from = b"t".to_vec();
+    loop {
+        let rows = tables.range(&from, &after(b"t"), PAGE_MAX)?;
+        for (key, value) in &rows {
+            let tenant = String::from_utf8(key.get(1..).unwrap_or_default().to_vec());
+            let tenant = Tenant(tenant.map_err(doubt)?);
+            totals.by_tenant.insert(tenant, tail_number(value).unwrap_or_default());
+        }
+        match rows.last() {
+            Some((key, _)) if rows.len() == PAGE_MAX => from = [key.as_slice(), &[0]].concat(),
+            _ => return Ok(totals),
+        }
+    }
+}
+
+impl<T: Tables> Batch<'_, T> {
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.writes.insert(key, Some(value));
+    }
+
+    /// One record; gives the clock of a transition.
+    fn record(
+        &mut self,
+        record: &Stored,
+        before: Option<&Stored>,
+    ) -> Result<Option<Millis>, IndexError> {
+        if record.kind != Kind::TRANSITION {
+            self.put(kind_key(record.kind, &record.about, record.position.0), Vec::new());
+            return Ok(None);
+        }
+        let step = Transition::from_json(&record.body).map_err(doubt)?;
+        let known = match self.jobs.remove(&step.job) {
+            Some(job) => Some(job),
+            None => read_job(self.tables, &step.job)?,
+        };
+        if let Some(known) = &known {
+            self.places.entry(step.job).or_insert_with(|| known.place());
+        }
+        let job = Job::fold(known.clone(), &step).map_err(doubt)?;
+        self.totals.count(known.as_ref(), Some(&job));
+        self.tenants.insert(job.tenant.clone());
+        let about = before.filter(|before| before.about == step.job.0);
+        self.details(record, about, &step, &job)?;
+        self.jobs.insert(step.job, job);
+        Ok(Some(step.at))
+    }
+
+    fn details(
+        &mut self,
+        record: &Stored,
+        before: Option<&Stored>,
+        step: &Transition,
+        job: &Job,
+    ) -> Result<(), IndexError> {
+        let subject = &job.spec.subject;
+        let of_kind = |kind| before.filter(|before| before.kind == kind);
+        match &step.change {
+            Change::Announced { spec, .. } => {
+                let repository = repository_key(&subject.repository);
+                let parts: [&[u8]; 3] = [&repository, subject.digest.raw(), spec.id.0.raw()];
+                self.put(key(b'i', &parts), Vec::new());
+            }
+            Change::Offered { grant, .. } => {
+                if let Some(lease) = of_kind(Kind::LEASE) {
+                    let at = lease.position.0.to_be_bytes().to_vec();
+                    self.put(key(b'l', &[&grant.lease.0]), at);
+                }
+            }
+            Change::Observed { answer, .. } | Change::Filed { answer } => {
+                let envelope = of_kind(Kind::OBSERVATION).ok_or_else(|| {
+                    doubt(format!("expected an envelope before the transition {}", record.position))
+                })?;
+                let at = envelope.position;
+                self.put(key(b'o', &[answer.observation.0.raw()]), at.0.to_be_bytes().to_vec());
+                self.history(job, &HistoryRow::observed(at, envelope.time, step.job, answer));
+            }
+            Change::Judged { outcome } => {
+                let at = of_kind(Kind::VERDICT).unwrap_or(record);
+                let event = HistoryEvent::Verdict { outcome: outcome.clone() };
+                let (time, attempt) = (at.time, job.attempt);
+                let position = at.position;
+                let row = HistoryRow { position, time, job: step.job, attempt, event };
+                self.history(job, &row);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn history(&mut self, job: &Job, row: &HistoryRow) {
+        let at = row.position.0.to_be_bytes();
+        let repository = repository_key(&job.spec.subject.repository);
+        let digest = job.spec.subject.digest;
+        self.put(key(b'r', &[&at]), row.encode());
+        self.put(key(b'h', &[&repository, digest.raw(), &at]), Vec::new());
+        self.put(key(b'g', &[&repository, &at]), Vec::new());
+    }
+
+    fn finish(&mut self, reached: &Reached) -> Result<(), IndexError> {
+        for (id, job) in std::mem::take(&mut self.jobs) {
+            if let Some(old) = self.places.get(&id).and_then(|place| place_key(*place, &id)) {
+                self.writes.insert(old, None);
+            }
+            if let Some(new) = place_key(job.place(), &id) {
+                self.put(new, Vec::new());
+            }
+            self.put(key(b'j', &[id.0.raw()]), serde_json::to_vec(&job).map_err(doubt)?);
+        }
+        for tenant in std::mem::take(&mut self.tenants) {
+            let row = key(b't', &[tenant.0.as_bytes()]);
+            let count = self.totals.by_tenant.get(&tenant);
+            self.writes.insert(row, count.map(|count| count.to_be_bytes().to_vec()));
+        }
+        for (class, count) in (0u8..).zip(self.totals.by_class) {
+            self.put(key(b'c', &[&[class]]), count.to_be_bytes().to_vec());
+        }
+        self.put(b"m".to_vec(), serde_json::to_vec(reached).map_err(doubt)?);
+        Ok(())
+    }
+}
+
+fn place_key(place: Place, id: &JobId) -> Option<Vec<u8>> {
+    match place {
+        Place::Waiting(rank) => Some(key(b'w', &[&rank.to_be_bytes(), id.0.raw()])),
+        Place::Deferred(until) => Some(key(b'd', &[&until.0.to_be_bytes(), id.0.raw()])),
+        Place::Active => Some(key(b'a', &[id.0.raw()])),
+        Place::Done => None,
+    }
+}
