@@ -263,7 +263,7 @@ impl Answers {
         for answer in &mut self.answers {
             let current = newest.get(&(answer.operator.clone(), answer.attempt)).copied();
             let current = current.unwrap_or_default();
-            if answer.fence < current && answer.standing.is_none() {
+            if answer.fence < current {
                 answer.standing = Some(Why::StaleFence { found: answer.fence, current });
             }
         }

@@ -234,7 +234,7 @@ impl<'a> Tally<'a> {
 
     /// True when the one dissent is answered by m+2 others, leased after it.
     pub(super) fn resolved(&self) -> bool {
-        self.dissent.len() == 1 && self.resolving() >= self.wanted.saturating_add(REOPENED_EXTRA)
+        self.resolving() >= self.wanted.saturating_add(REOPENED_EXTRA)
     }
 
     /// How many other operators agree on the published image under leases granted after the only

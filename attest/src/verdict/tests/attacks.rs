@@ -7,7 +7,7 @@ use crate::{
     id::{Attempt, Fence, LeaseId},
     key::SigningKey,
     observation::{Observation, Outcome},
-    record::{Record, Validity},
+    record::{OperatorRecord, Record, Validity},
     verdict::{Finding, VerdictOutcome},
 };
 
@@ -159,6 +159,13 @@ fn a_revoked_worker_key() {
     fleet.set.revocations.push(revocation.sign(&keys().roots[0]).unwrap());
     refused_for(&fleet, "acme", "revoked-key");
     assert!(fleet.judge().not_counted[0].why.contains("observed another output"));
+    // What it said about another image is none.
+    let mut fleet = self::fleet();
+    let elsewhere = "registry.example/demo/elsewhere".parse().unwrap();
+    fleet.observe_with(0, 1, other(1), |o, _| o.subject.repository = elsewhere);
+    fleet.set.revocations.push(revocation.sign(&keys().roots[0]).unwrap());
+    refused_for(&fleet, "acme", "revoked-key");
+    assert!(!fleet.judge().not_counted[0].why.contains("observed another output"));
 }
 
 #[test]
@@ -210,6 +217,11 @@ fn an_expired_worker_record() {
     // An operator that says when it operates is held to it.
     fleet.set.operators.push(operator_record(0, &[], valid));
     refused_for(&fleet, "acme", "expired-record");
+    // A record about another root key says nothing about this one, whoever signed it.
+    let mut another = OperatorRecord::read_unverified(&fleet.set.operators[0]).unwrap();
+    another.root_key = keys().stranger.public().clone();
+    fleet.set.operators = vec![another.sign(&keys().roots[0]).unwrap()];
+    assert_eq!(fleet.outcome(), "reproduced");
 }
 
 #[test]
@@ -289,6 +301,17 @@ fn one_operator_with_two_workers_counts_once() {
     assert_eq!(fleet.judge().equivocations[0].operator, operator(0));
     fleet.observe(1, 1, same());
     assert_eq!(fleet.outcome(), "inconclusive");
+    // A worker that refused, and another one of its operator that built: one answer that counts.
+    let mut fleet = Fleet::new(2, 2);
+    fleet.set.workers.push(vouch(0, 6, forever()));
+    fleet.observe(0, 1, refused());
+    let (mut observation, mut lease) = fleet.prepared(0, 1, same());
+    observation.worker = worker(6);
+    (lease.worker, lease.slot) = (worker(6), 7);
+    fleet.lease(&lease);
+    fleet.file(observation.sign(&keys().workers[6]).unwrap());
+    fleet.observe(1, 1, same());
+    assert_eq!((fleet.outcome(), fleet.why("acme")), ("reproduced", vec!["refused".to_owned()]));
     // In another attempt each counts, but the operator only once.
     let mut fleet = Fleet::new(2, 2);
     fleet.observe(0, 1, same());

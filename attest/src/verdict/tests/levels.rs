@@ -53,6 +53,31 @@ fn config_means_that_only_compression_differs() {
 }
 
 #[test]
+fn layers_of_a_kind_that_is_not_known_have_no_compression_to_differ_in() {
+    let of_kind = |manifest: Vec<u8>, kind: &str| {
+        let text = String::from_utf8(manifest).unwrap();
+        text.replace("application/vnd.oci.image.layer.v1.tar+gzip", kind).into_bytes()
+    };
+    for (kind, level) in [
+        ("application/vnd.oci.image.layer.v1.tar", Level::Config),
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", Level::Config),
+        ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", Level::None),
+        ("application/vnd.example.layer", Level::None),
+    ] {
+        let mut fleet = Fleet::new(1, 1);
+        fleet.set.manifest = of_kind(published(), kind);
+        fleet.set.subject.digest = Digest::of(&fleet.set.manifest);
+        let digest = fleet.set.subject.digest;
+        fleet.set.publisher = vec![stated(&keys().publisher, &digest, configuration("a=1"))];
+        fleet.derive();
+        let Outcome::Output(output) = recompressed() else { unreachable!() };
+        let rebuilt = of_kind(output.manifest_bytes, kind);
+        fleet.observe(0, 1, Outcome::Output(output_of(rebuilt)));
+        assert_eq!(fleet.judge().outcome.level(), level, "{kind}");
+    }
+}
+
+#[test]
 fn config_needs_clean_layers() {
     let dirty = LayerHygieneFact { clean: false, why: vec!["bytes after the stream".into()] };
     assert_eq!(level_of(|o| o.hygiene[1] = dirty.clone()), Level::None);

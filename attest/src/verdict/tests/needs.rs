@@ -90,6 +90,18 @@ fn what_cannot_be_resolved_is_not_asked_for() {
     }
     assert_eq!(need(&fleet), Need::Enough);
     assert_eq!(fleet.outcome(), "disputed");
+    // Two dissenters are not resolved by numbers, however many others there are.
+    let mut fleet = Fleet::new(8, 3);
+    fleet.announce(1, 4, &[]);
+    for who in 0..4 {
+        fleet.observe(who, 1, if who < 2 { same() } else { other(1) });
+    }
+    assert_eq!(need(&fleet), Need::Enough);
+    // Who dissented is not asked again: three of five are left.
+    let mut fleet = Fleet::new(5, 3);
+    let dissents = [fleet.observe(0, 1, other(1)), fleet.observe(1, 1, other(1))];
+    fleet.announce(2, 5, &dissents);
+    assert_eq!(need(&fleet), Need::MoreObservations(3));
     // After the last attempt nothing more is asked for.
     let mut fleet = Fleet::new(8, 2);
     fleet.announce(3, 2, &[]);

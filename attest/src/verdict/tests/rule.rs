@@ -159,6 +159,11 @@ fn a_volunteer_vetoes_and_adds_to_nothing() {
     assert_eq!(fleet.outcome(), "disputed");
     fleet.announce(2, 4, &[late]);
     assert_eq!(fleet.outcome(), "reproduced");
+    // The first attempt that was opened because of it counts, however often it is named.
+    fleet.announce(3, 4, &[late]);
+    assert_eq!(fleet.outcome(), "reproduced");
+    fleet.set.announces.reverse();
+    assert_eq!(fleet.outcome(), "reproduced");
     // Volunteers alone never make an accusation.
     let mut fleet = Fleet::new(3, 2);
     fleet.volunteer(0, other(1));
@@ -351,6 +356,13 @@ fn whoever_saw_both_is_a_dissenter_and_no_witness_for_the_accusation() {
     fleet.observe(0, 2, other(2));
     assert_eq!(fleet.outcome(), "flaky");
     assert_eq!(fleet.judge().dissent[0].outputs.len(), 2);
+    // Alone with two other outputs, it disagrees with itself: the others are not called flaky.
+    let mut fleet = Fleet::new(4, 2);
+    fleet.observe(0, 1, other(1));
+    fleet.observe(0, 2, other(2));
+    fleet.observe(1, 1, same());
+    fleet.observe(2, 1, same());
+    assert_eq!(fleet.outcome(), "disputed");
 }
 
 #[test]
