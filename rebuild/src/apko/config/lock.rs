@@ -4,7 +4,7 @@
 //! etc/apk/world and etc/apko.json. Invariant: the packages come from the caller's resolution or
 //! lockfile and are never chosen here.
 
-use super::{ConfigError, ImageConfiguration, architecture};
+use super::{Accounts, ConfigError, ImageConfiguration, architecture};
 use crate::apko::behaviour::{Behaviour, Capability};
 use std::collections::BTreeSet;
 
@@ -91,11 +91,7 @@ impl ImageConfiguration {
             config.entrypoint.command = SERVICE_COMMAND.to_owned();
             config.contents.packages.push(SERVICE_PACKAGE.to_owned());
         }
-        for user in &mut config.accounts.users {
-            if user.homedir.is_empty() || !behaviour.has(Capability::UserHome) {
-                user.homedir = format!("/home/{}", user.username);
-            }
-        }
+        config.accounts.fill_homes(behaviour);
         Ok((config, ignored))
     }
 
@@ -140,6 +136,18 @@ impl ImageConfiguration {
         }
         if !has(Capability::RuntimeKeyring) {
             self.contents.runtime_keyring.clear();
+        }
+    }
+}
+
+impl Accounts {
+    /// Gives every user a home directory: the one stated, where this version honours it, or
+    /// `/home/<name>`. Doing it again changes nothing.
+    pub fn fill_homes(&mut self, behaviour: &Behaviour) {
+        for user in &mut self.users {
+            if user.homedir.is_empty() || !behaviour.has(Capability::UserHome) {
+                user.homedir = format!("/home/{}", user.username);
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ fn line_error(path: &str) -> impl Fn(passwd::LineError) -> AssembleError + '_ {
 
 impl Build<'_> {
     pub(super) fn accounts(&mut self) -> Result<(), AssembleError> {
+        self.config.accounts.fill_homes(&self.behaviour);
         if !self.config.accounts.groups.is_empty() {
             self.groups()?;
         }
@@ -94,18 +95,13 @@ impl Build<'_> {
         } else {
             &user.shell
         };
-        let home = if user.homedir.is_empty() || !self.behaviour.has(Capability::UserHome) {
-            format!("/home/{}", user.username)
-        } else {
-            user.homedir.clone()
-        };
         Ok(UserLine {
             name: user.username.clone().into_bytes(),
             password: b"x".to_vec(),
             uid: user.uid,
             gid,
             info: b"Account created by apko".to_vec(),
-            home: home.into_bytes(),
+            home: user.homedir.clone().into_bytes(),
             shell: shell.as_bytes().to_vec(),
         })
     }
