@@ -20,7 +20,7 @@ use rebuild::{
 use std::io::Write;
 
 fn refused(apk: &[u8]) -> PackageError {
-    memory(apk).err().expect("the package should be refused")
+    memory(apk).expect_err("the package should be refused")
 }
 
 fn with_limits(apk: &[u8], limits: &PackageLimits) -> Result<Package, PackageError> {
@@ -335,7 +335,8 @@ proptest! {
         let archive = build::gzip(&bytes);
         prop_assert!(memory(&archive).is_err());
         let _ = memory(&build::around(&archive));
-        let _ = memory(&[build::gzip(&build::segment(&[build::file(".PKGINFO", &bytes)])), archive].concat());
+        let control = build::gzip(&build::segment(&[build::file(".PKGINFO", &bytes)]));
+        let _ = memory(&[control, archive].concat());
     }
 
     #[test]
@@ -356,7 +357,8 @@ proptest! {
             archive[at % length] = value;
         }
         if fix {
-            for block in archive.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
+            let headers = archive.chunks_exact_mut(512).filter(|b| &b[257..262] == b"ustar");
+            for block in headers {
                 let size = std::str::from_utf8(&block[124..135]).ok();
                 let size = size.and_then(|size| u64::from_str_radix(size, 8).ok()).unwrap_or(0);
                 set_size(block, size);

@@ -9,7 +9,7 @@ mod apk_support;
 use apk_support::{fixtures, installed_order, ring};
 use proptest::prelude::*;
 use rebuild::apk::{
-    index::{Index, IndexEntry, IndexLimits},
+    index::{Index, IndexEntry, IndexLimits, Words},
     resolver::{Ambiguity, Architectures, Repository, Resolution, ResolveError, Resolver, Rules},
 };
 use serde_json::Value;
@@ -258,7 +258,7 @@ fn chance_is_reported_where_apko_leaves_something_to_it() {
 
 /// A record with dependencies, provides and `install_if` conditions.
 fn entry(name: &str, depends: &[&str], provides: &[&str], install_if: &[&str]) -> IndexEntry {
-    let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+    let owned = |list: &[&str]| Words::new(&list.join(" "));
     IndexEntry {
         name: name.to_owned(),
         version: "1-r0".to_owned(),
@@ -374,9 +374,9 @@ fn any_entries() -> impl Strategy<Value = Vec<IndexEntry>> {
             name: name.to_owned(),
             version: version.to_owned(),
             origin: name[..1].to_owned(),
-            depends,
-            provides,
-            install_if,
+            depends: Words::new(&depends.join(" ")),
+            provides: Words::new(&provides.join(" ")),
+            install_if: Words::new(&install_if.join(" ")),
             provider_priority,
             ..IndexEntry::default()
         },

@@ -244,7 +244,9 @@ mod tests {
     }
 
     fn any_version() -> impl Strategy<Value = String> {
-        "[0-9]{1,2}(\\.[0-9]{1,2}){0,3}[a-c]?(_(alpha|beta|pre|rc)[0-2]?)?(_(cvs|git|p)[0-2]?)?(-r[0-2])?"
+        let numbers = "[0-9]{1,2}(\\.[0-9]{1,2}){0,3}[a-c]?";
+        let suffixes = "(_(alpha|beta|pre|rc)[0-2]?)?(_(cvs|git|p)[0-2]?)?(-r[0-2])?";
+        (numbers, suffixes).prop_map(|(numbers, suffixes)| numbers + &suffixes)
     }
 
     proptest! {

@@ -6,8 +6,10 @@
 //! who wants that has to say so by name.
 
 mod record;
+mod words;
 
 pub use record::IndexEntry;
+pub use words::Words;
 
 use super::{
     gzip::{GzipError, GzipLimits, MemberDigests, Members, Span},

@@ -5,7 +5,7 @@
 //! letter that comes twice in a record is an error. Fields that neither resolving nor trust needs
 //! are not kept.
 
-use super::IndexError;
+use super::{IndexError, Words};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 /// What an index says about one package.
@@ -30,13 +30,13 @@ pub struct IndexEntry {
     /// `t:` in seconds since 1970
     pub build_date: i64,
     /// `D:`
-    pub depends: Vec<String>,
+    pub depends: Words,
     /// `p:`
-    pub provides: Vec<String>,
+    pub provides: Words,
     /// `i:`
-    pub install_if: Vec<String>,
+    pub install_if: Words,
     /// `r:`
-    pub replaces: Vec<String>,
+    pub replaces: Words,
 }
 
 impl IndexEntry {
@@ -139,16 +139,14 @@ impl Records {
     }
 
     fn number<T: std::str::FromStr>(&self, value: &[u8]) -> Result<T, IndexError> {
-        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        // Rust would take a plus sign, Go does not.
+        let text = std::str::from_utf8(value).ok().filter(|text| !text.starts_with('+'));
+        let number = text.and_then(|text| text.parse().ok());
         number.ok_or_else(|| self.bad("a number", value))
     }
 
-    /// Split at each single space, as apko does.
-    fn list(&self, value: &[u8]) -> Result<Vec<String>, IndexError> {
-        if value.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(self.text(value)?.split(' ').map(str::to_owned).collect())
+    fn list(&self, value: &[u8]) -> Result<Words, IndexError> {
+        Ok(Words::new(&self.text(value)?))
     }
 
     /// Other algorithms than `Q1` are no checksum, as for apko.

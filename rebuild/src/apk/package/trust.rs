@@ -42,6 +42,17 @@ pub enum TrustProblem {
     Signature(#[from] KeyError),
 }
 
+impl TrustError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match &self.problem {
+            TrustProblem::Index { .. } => Some("fetch index and package again, from one source"),
+            TrustProblem::Unsigned => Some("only a verified index can vouch for this package"),
+            TrustProblem::Signature(error) => error.hint(),
+        }
+    }
+}
+
 impl Package {
     /// Compares with the record of an index that was verified: name, version, size and the hash
     /// of the control member.

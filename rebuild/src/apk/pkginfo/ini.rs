@@ -2,12 +2,16 @@
 //! observed: comments, quotes, continuation lines, repeated keys, `%(key)s`.
 //!
 //! Invariant: only keys of the default section are kept, each with its distinct values in order.
-//! Interpolation is bounded: it must never grow a value past [`VALUE_BYTES_MAX`].
+//! Interpolation is bounded over the whole file: it must never write more than
+//! [`INTERPOLATED_BYTES_MAX`], however the values refer to each other.
 
-use std::collections::HashMap;
+use std::{
+    cell::Cell,
+    collections::{HashMap, HashSet},
+};
 
-/// Length of a value after interpolation.
-const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Bytes that replacing references may write, over all values of a file. Real files have none.
+const INTERPOLATED_BYTES_MAX: usize = 16 << 20;
 
 /// How often go-ini replaces a reference in one value before it stops.
 const INTERPOLATIONS_MAX: usize = 99;
@@ -30,7 +34,7 @@ pub enum IniError {
     OpenQuote { line: usize },
     #[error("line {line}: a section that is not closed or has no name")]
     Section { line: usize },
-    #[error("the value of {key} grows past {VALUE_BYTES_MAX} bytes by its references")]
+    #[error("{key}: replacing references takes more than {INTERPOLATED_BYTES_MAX} bytes")]
     Interpolation { key: String },
     #[error("more than {VALUES_MAX} values of {key}")]
     TooManyValues { key: String },
@@ -39,13 +43,15 @@ pub enum IniError {
 /// Keys of the default section with their values, as written.
 pub(super) struct Ini<'a> {
     values: HashMap<&'a str, Values>,
+    /// What interpolation may still write.
+    room: Cell<usize>,
 }
 
 #[derive(Default)]
 struct Values {
     /// Distinct, in order of their first appearance.
     distinct: Vec<String>,
-    seen: std::collections::HashSet<String>,
+    seen: HashSet<String>,
 }
 
 /// Lines with their endings, and the number of the one read last.
@@ -71,7 +77,7 @@ impl<'a> Iterator for Lines<'a> {
 
 impl<'a> Ini<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self, IniError> {
-        let mut ini = Self { values: HashMap::new() };
+        let mut ini = Self { values: HashMap::new(), room: Cell::new(INTERPOLATED_BYTES_MAX) };
         let mut lines = Lines { rest: text, number: 0 };
         let mut mine = true;
         while let Some(line) = lines.next() {
@@ -133,9 +139,9 @@ impl<'a> Ini<'a> {
             let Some(target) = self.first(name) else { break };
             let count = value.matches(reference).count();
             let grown = target.len().checked_mul(count).and_then(|n| n.checked_add(value.len()));
-            if grown.is_none_or(|bytes| bytes > VALUE_BYTES_MAX) {
-                return Err(IniError::Interpolation { key: key.to_owned() });
-            }
+            let room = grown.and_then(|bytes| self.room.get().checked_sub(bytes));
+            let full = || IniError::Interpolation { key: key.to_owned() };
+            self.room.set(room.ok_or_else(full)?);
             value = value.replace(reference, target);
         }
         Ok(value)

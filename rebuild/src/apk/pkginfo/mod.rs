@@ -132,6 +132,7 @@ pub(super) fn is_plain(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn parse(rest: &str) -> PackageInfo {
         PackageInfo::parse(format!("pkgname = a\npkgver = 1\n{rest}").as_bytes()).unwrap()
@@ -192,5 +193,29 @@ mod tests {
             assert!(PackageInfo::parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
         assert!(PackageInfo::parse(b"pkgname = \xff\npkgver = 1\n").is_err());
+        let many = "%(x)s,".repeat(100_000);
+        let bomb = format!("pkgname = a\npkgver = 1\nx = {}\ndepend = {many}\n", "y".repeat(1000));
+        assert!(PackageInfo::parse(bomb.as_bytes()).is_err());
+        let lines: String = (0..30_000).map(|n| format!("depend = d{n}\n")).collect();
+        assert!(
+            PackageInfo::parse(format!("pkgname = a\npkgver = 1\n{lines}").as_bytes()).is_err()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_ends(
+            lines in proptest::collection::vec(
+                ("(pkgname|depend|size|#|;|\\[|\"|`|\"\"\")?", "[=:%()s a-z0-9\"'`\\\\,;#é\r]{0,9}"),
+                0..12,
+            ),
+        ) {
+            let text: String = lines.iter().map(|(key, rest)| format!("{key}{rest}\n")).collect();
+            if let Ok(info) = PackageInfo::parse(format!("pkgver = 1\n{text}").as_bytes()) {
+                prop_assert!(is_plain(&info.name) && !info.name.is_empty());
+                let texts = info.depends.iter().chain([&info.description, &info.license]);
+                prop_assert!(texts.into_iter().all(|text| !text.contains('\n')));
+            }
+        }
     }
 }

@@ -30,7 +30,7 @@ impl<'a> Session<'_, 'a> {
             return Err(ResolveError::Limit { what: "dependencies in a chain", max });
         }
         let label = self.universe.label(package);
-        let provided: HashSet<&str> = entry.provides.iter().map(String::as_str).collect();
+        let provided: HashSet<&str> = entry.provides.iter().collect();
         let provided_names: HashSet<&str> =
             self.universe.provides(package).map(|provided| provided.name).collect();
         let own = |text: &str, name: &str| {
@@ -38,8 +38,8 @@ impl<'a> Session<'_, 'a> {
                 || provided_names.contains(text)
                 || provided.contains(text)
         };
-        self.constrain(entry.depends.iter().map(String::as_str), &label)?;
-        let mut open: Vec<&'a str> = entry.depends.iter().map(String::as_str).collect();
+        self.constrain(entry.depends.iter(), &label)?;
+        let mut open: Vec<&'a str> = entry.depends.iter().collect();
         let mut before = Vec::new();
         loop {
             let mut options: BTreeMap<&'a str, Vec<PackageId>> = BTreeMap::new();

@@ -9,9 +9,7 @@
 pub enum ResolveError {
     #[error("{asked_by}: expected a package that provides {wanted}, found none in the indexes")]
     NothingProvides { asked_by: String, wanted: String },
-    #[error(
-        "{asked_by}: expected a package for {wanted}, found only some that are ruled out: {ruled_out}"
-    )]
+    #[error("{asked_by}: expected a package for {wanted}, found all ruled out: {ruled_out}")]
     RuledOut { asked_by: String, wanted: String, ruled_out: String },
     #[error("{package} and {other} both claim {name}")]
     Conflict { package: String, other: String, name: String },

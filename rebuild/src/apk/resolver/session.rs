@@ -194,7 +194,7 @@ impl<'s, 'a> Session<'s, 'a> {
             let candidate = self.universe.entry(id);
             let met = candidate.install_if.iter().all(|condition| {
                 let asked = self.universe.parse(condition);
-                added.contains_key(condition.as_str())
+                added.contains_key(condition)
                     || added
                         .get(asked.name)
                         .is_some_and(|&there| self.universe.entry(there).version == asked.version)

@@ -40,12 +40,12 @@ impl<'a> Universe<'a> {
         let mut by_condition: HashMap<&'a str, Vec<PackageId>> = HashMap::new();
         for (id, package) in packages.iter().enumerate() {
             by_name.entry(&package.entry.name).or_default().push(id);
-            for condition in &package.entry.install_if {
+            for condition in package.entry.install_if.iter() {
                 by_condition.entry(condition).or_default().push(id);
             }
         }
         for (id, package) in packages.iter().enumerate() {
-            for provided in &package.entry.provides {
+            for provided in package.entry.provides.iter() {
                 let name = Dependency::parse(provided, rules.shared_objects_below_releases).name;
                 by_name.entry(name).or_default().push(id);
             }

@@ -338,6 +338,7 @@ proptest! {
         kind in proptest::sample::select(b"01235xgLKS\0".to_vec()),
     ) {
         let change = |block: &mut Block| for (at, byte) in &changes { block[*at] = *byte };
-        let _ = read(&[block(kind, b"name", 20, change), vec![b'1'; BLOCK], plain(b'0', b"a", b"")]);
+        let content = vec![b'1'; BLOCK];
+        let _ = read(&[block(kind, b"name", 20, change), content, plain(b'0', b"a", b"")]);
     }
 }
