@@ -174,6 +174,11 @@ impl SigningKey {
         pem_encode("PRIVATE KEY", &self.pkcs8)
     }
 
+    /// The same key again, for another owner in this process.
+    pub fn duplicate(&self) -> Result<Self, KeyError> {
+        Self::from_pkcs8_der(&self.pkcs8)
+    }
+
     /// The public half.
     pub fn public(&self) -> &PublicKey {
         &self.public

@@ -170,10 +170,16 @@ mod tests {
 
     #[test]
     fn names_that_are_and_are_not() {
-        for good in ["demo/hello", "127.0.0.1:5000/demo/hello", "registry.example/a/b-c_d.e", "[::1]:5000/x"] {
+        for good in [
+            "demo/hello",
+            "127.0.0.1:5000/demo/hello",
+            "registry.example/a/b-c_d.e",
+            "[::1]:5000/x",
+        ] {
             assert_eq!(good.parse::<Repository>().unwrap().as_str(), good);
         }
-        for bad in ["", "Demo/hello", "demo/hello:latest", "demo//hello", "demo/../x", "a@b", "/a"] {
+        for bad in ["", "Demo/hello", "demo/hello:latest", "demo//hello", "demo/../x", "a@b", "/a"]
+        {
             assert!(bad.parse::<Repository>().is_err(), "{bad}");
         }
         for good in ["linux/amd64", "linux/arm/v7"] {

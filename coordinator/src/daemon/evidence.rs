@@ -1,0 +1,206 @@
+//! The evidence of one job, put together from the journal.
+//!
+//! What the publisher attached is kept once, at intake, as a set of evidence about the job (in
+//! pieces, because a journal record is bounded); records, leases and observations are added as they
+//! lie in the journal. Invariant: nothing is left out and nothing is made up: the set holds every
+//! observation of the job, also those that do not count, and every record that binds one.
+
+use super::{Core, roster::Roster};
+use crate::{
+    journal::{Kind, NewRecord, Stored},
+    store::{Store, StoreError},
+};
+use attest::{
+    Digest, Repository,
+    dsse::Envelope,
+    evidence_set::{EvidenceSet, EvidenceSetError, Filed},
+    id::{JobId, JournalPosition},
+};
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a set in one journal record, which holds at most 4 MiB.
+const PIECE_BYTES: usize = 3 << 20;
+/// Records read at a time.
+const PAGE: usize = 500;
+
+/// Why evidence can't be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum EvidenceError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A piece is missing or in the wrong place.
+    #[error("expected {expected} pieces of the evidence of job {job}, found {found}")]
+    Pieces {
+        /// The job.
+        job: JobId,
+        /// How many there should be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// The set that intake kept.
+    #[error(transparent)]
+    Set(#[from] EvidenceSetError),
+    /// An envelope in the journal.
+    #[error("record {position} of the journal is no envelope: {problem}")]
+    Envelope {
+        /// Where.
+        position: u64,
+        /// Why.
+        problem: String,
+    },
+}
+
+/// An image as it was submitted: which jobs judge it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubmittedImage {
+    /// Where it is published.
+    pub repository: Repository,
+    /// The index, or the bare manifest.
+    pub digest: Digest,
+    /// Its platforms.
+    pub jobs: Vec<SubmittedPlatform>,
+}
+
+/// One platform of a submitted image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubmittedPlatform {
+    /// The position in the index.
+    pub entry: u32,
+    /// The job.
+    pub job: JobId,
+}
+
+/// What the record of a submitted image is about.
+pub fn about_image(repository: &Repository, digest: &Digest) -> Digest {
+    Digest::of(format!("image\n{repository}@{digest}").as_bytes())
+}
+
+/// The records that keep what the publisher attached, about the job.
+pub fn pieces(job: &JobId, set: &EvidenceSet) -> Result<Vec<NewRecord>, EvidenceSetError> {
+    let json = set.to_canonical_json()?;
+    let chunks: Vec<&[u8]> = json.chunks(PIECE_BYTES).collect();
+    let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+    let piece = |(i, chunk): (usize, &&[u8])| {
+        let mut body = Vec::with_capacity(chunk.len() + 8);
+        body.extend_from_slice(&u32::try_from(i).unwrap_or(u32::MAX).to_le_bytes());
+        body.extend_from_slice(&count.to_le_bytes());
+        body.extend_from_slice(chunk);
+        NewRecord::new(Kind::EVIDENCE, job.0, body)
+    };
+    Ok(chunks.iter().enumerate().map(piece).collect())
+}
+
+/// The newest whole set that intake kept for a job.
+fn kept(store: &dyn Store, job: &JobId) -> Result<Option<EvidenceSet>, EvidenceError> {
+    let records = about(store, Kind::EVIDENCE, &job.0)?;
+    let Some(last) = records.last() else { return Ok(None) };
+    let number = |stored: &Stored, at: usize| {
+        let bytes = stored.body.get(at..at + 4)?.try_into().ok()?;
+        Some(u32::from_le_bytes(bytes) as usize)
+    };
+    let count = number(last, 4).unwrap_or(0);
+    let found = records.len();
+    let missing = || EvidenceError::Pieces { job: *job, expected: count, found };
+    let start = found.checked_sub(count).ok_or_else(missing)?;
+    let mut json = Vec::new();
+    for (i, stored) in records[start..].iter().enumerate() {
+        if number(stored, 0) != Some(i) {
+            return Err(missing());
+        }
+        json.extend_from_slice(stored.body.get(8..).unwrap_or_default());
+    }
+    Ok(Some(EvidenceSet::parse(&json)?))
+}
+
+/// Everything that is known about a job's image.
+pub fn set_of(core: &Core, job: &JobId) -> Result<Option<EvidenceSet>, EvidenceError> {
+    let store = core.store.as_ref();
+    let Some(mut set) = kept(store, job)? else { return Ok(None) };
+    let envelopes = |kind| -> Result<Vec<Envelope>, EvidenceError> {
+        about(store, kind, &job.0)?
+            .iter()
+            .map(|stored| read(&stored.body, stored.position))
+            .collect()
+    };
+    set.announces = envelopes(Kind::ANNOUNCE)?;
+    set.leases = envelopes(Kind::LEASE)?;
+    set.verdicts = envelopes(Kind::VERDICT)?;
+    for stored in about(store, Kind::OBSERVATION, &job.0)? {
+        let envelope = read(&stored.body, stored.position)?;
+        set.observations.push(Filed { envelope, position: Some(stored.position) });
+    }
+    add_roster(&mut set, &core.roster());
+    set.sort();
+    Ok(Some(set))
+}
+
+fn add_roster(set: &mut EvidenceSet, roster: &Roster) {
+    set.operators = roster.operators.values().map(|o| o.record.clone()).collect();
+    set.workers = roster.workers.values().map(|w| w.record.clone()).collect();
+    set.revocations.clone_from(&roster.revocations);
+}
+
+fn read(body: &[u8], position: JournalPosition) -> Result<Envelope, EvidenceError> {
+    Envelope::parse(body).map_err(|error| EvidenceError::Envelope {
+        position: position.0,
+        problem: error.to_string(),
+    })
+}
+
+fn about(store: &dyn Store, kind: Kind, about: &Digest) -> Result<Vec<Stored>, StoreError> {
+    let (mut found, mut from) = (Vec::new(), JournalPosition(0));
+    loop {
+        let page = store.records_about(kind, about, from, PAGE)?;
+        let Some(last) = page.last() else { return Ok(found) };
+        from = last.position.next();
+        found.extend(page);
+    }
+}
+
+/// Adds the columns that stand in the signed observation.
+pub fn add_signed_columns(
+    core: &Core,
+    id: &attest::id::ObservationId,
+    row: &mut serde_json::Map<String, serde_json::Value>,
+) {
+    let Ok(Some(stored)) = core.store.observation(id) else { return };
+    let Ok(envelope) = Envelope::parse(&stored.body) else { return };
+    let Ok(observation) = attest::observation::Observation::read(&envelope) else { return };
+    let mut set = |name: &str, value: serde_json::Value| {
+        row.insert(name.to_owned(), value);
+    };
+    let environment = &observation.environment;
+    set("image_repository", observation.subject.repository.to_string().into());
+    set("manifest_digest", observation.subject.digest.to_string().into());
+    set("index_digest", observation.index.map(|d| d.to_string()).into());
+    set("platform", observation.subject.platform.to_string().into());
+    set("publisher", observation.publisher.clone().into());
+    set("rebuilder", environment.rebuilder.clone().into());
+    set("recipe_digest", observation.recipe.map(|d| d.to_string()).into());
+    set("epoch", observation.epoch.into());
+    set("published_at", observation.published_at.map(|t| t.to_string()).into());
+    set("observed_at", observation.observed_at.to_string().into());
+    set("kernel", environment.kernel.clone().into());
+    set("cpu", environment.cpu.clone().into());
+    set("fs", environment.filesystem.clone().into());
+    set("tz", environment.timezone.clone().into());
+    set("locale", environment.locale.clone().into());
+    set("cpus", environment.cpus.into());
+    set("worker_version", environment.worker_version.clone().into());
+    set("input_count", observation.materials.len().into());
+    set("inputs_missing", observation.inputs_missing.into());
+    set("cpu_s", (observation.durations.cpu_ms / 1000).into());
+    if let Some(output) = observation.output() {
+        set("out_config", output.config.to_string().into());
+        set("n_layers", output.layers.len().into());
+        set("bytes", output.layers.iter().map(|l| l.size).sum::<u64>().into());
+    }
+    if let Some(compared) = &observation.compared {
+        set("layers_equal", compared.layers_equal.into());
+        set("diff_ids_equal", compared.diff_ids_equal.into());
+    }
+}

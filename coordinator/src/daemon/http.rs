@@ -1,0 +1,180 @@
+//! HTTPS for everybody: evidence, attestations, health, metrics.
+//!
+//! Invariant: GET only, and nothing written; what is served is signed by others or by the verdict
+//! key, so that a reader trusts no transport. What is known belongs to (repository, digest):
+//! nothing is found by digest alone.
+
+use super::{Core, DaemonError, evidence};
+use crate::journal::Kind;
+use attest::{Digest, Platform, Repository};
+use axum::{
+    Router,
+    extract::{Query, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use rustls::ServerConfig;
+use serde::Deserialize;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+/// Serves until it is told to stop.
+pub async fn serve(
+    core: Arc<Core>,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    stop: CancellationToken,
+) -> Result<(), DaemonError> {
+    let connections = core.loaded.config.limits.connections_max;
+    let router = router(core);
+    let mut incoming = super::listen::incoming(listener, tls, connections, stop.clone());
+    loop {
+        let stream = tokio::select! {
+            stream = incoming.next() => stream,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let Some(Ok(stream)) = stream else { return Ok(()) };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let builder = auto::Builder::new(TokioExecutor::new());
+            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "an HTTP connection ended");
+            }
+        });
+    }
+}
+
+fn router(core: Arc<Core>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/v1/evidence", get(evidence_of))
+        .route("/v1/attestation", get(attestation_of))
+        .with_state(core)
+}
+
+#[derive(Deserialize)]
+struct ImageQuery {
+    repository: String,
+    manifest: String,
+    #[serde(default)]
+    platform: Option<String>,
+}
+
+fn json(bytes: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+}
+
+fn problem(status: StatusCode, text: impl std::fmt::Display) -> Response {
+    let body = serde_json::json!({"schema": "assay/error/v1", "error": text.to_string()});
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (status, kind, body.to_string()).into_response()
+}
+
+struct Asked {
+    repository: Repository,
+    manifest: Digest,
+    platform: Option<Platform>,
+}
+
+fn read(query: &ImageQuery) -> Result<Asked, Response> {
+    let bad = |error: &dyn std::fmt::Display| problem(StatusCode::BAD_REQUEST, error);
+    Ok(Asked {
+        repository: query.repository.parse().map_err(|e: attest::name::NameError| bad(&e))?,
+        manifest: query.manifest.parse().map_err(|e: attest::digest::DigestError| bad(&e))?,
+        platform: query
+            .platform
+            .as_ref()
+            .map(|p| p.parse().map_err(|e: attest::name::NameError| bad(&e)))
+            .transpose()?,
+    })
+}
+
+async fn evidence_of(State(core): State<Arc<Core>>, Query(query): Query<ImageQuery>) -> Response {
+    let asked = match read(&query) {
+        Ok(asked) => asked,
+        Err(response) => return response,
+    };
+    let failed = |error: &dyn std::fmt::Display| problem(StatusCode::SERVICE_UNAVAILABLE, error);
+    let jobs = match core.store.jobs_of(&asked.repository, &asked.manifest) {
+        Ok(jobs) => jobs,
+        Err(error) => return failed(&error),
+    };
+    let mut merged: Option<attest::evidence_set::EvidenceSet> = None;
+    for job in jobs {
+        let set = match evidence::set_of(&core, &job) {
+            Ok(Some(set)) => set,
+            Ok(None) => continue,
+            Err(error) => return failed(&error),
+        };
+        if asked.platform.as_ref().is_some_and(|p| *p != set.subject.platform) {
+            continue;
+        }
+        match &mut merged {
+            None => merged = Some(set),
+            Some(there) => {
+                if let Err(error) = there.merge(set) {
+                    return failed(&error);
+                }
+            }
+        }
+    }
+    match merged.map(|set| set.to_canonical_json()) {
+        Some(Ok(bytes)) => json(bytes),
+        Some(Err(error)) => failed(&error),
+        None => problem(StatusCode::NOT_FOUND, "nothing is known of this image"),
+    }
+}
+
+async fn attestation_of(
+    State(core): State<Arc<Core>>,
+    Query(query): Query<ImageQuery>,
+) -> Response {
+    let asked = match read(&query) {
+        Ok(asked) => asked,
+        Err(response) => return response,
+    };
+    let failed = |error: &dyn std::fmt::Display| problem(StatusCode::SERVICE_UNAVAILABLE, error);
+    let jobs = match core.store.jobs_of(&asked.repository, &asked.manifest) {
+        Ok(jobs) => jobs,
+        Err(error) => return failed(&error),
+    };
+    for job in jobs {
+        match core.store.newest_about(Kind::PUBLICATION, &job.0) {
+            Ok(Some(stored)) => return json(stored.body),
+            Ok(None) => {}
+            Err(error) => return failed(&error),
+        }
+    }
+    problem(StatusCode::NOT_FOUND, "nothing was attested about this image")
+}
+
+async fn ready(State(core): State<Arc<Core>>) -> Response {
+    match core.store.settle().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, error),
+    }
+}
+
+/// Prometheus text format.
+async fn metrics(State(core): State<Arc<Core>>) -> Response {
+    let roster = core.roster();
+    let text = format!(
+        "# TYPE assay_journal_records gauge\nassay_journal_records {}\n\
+         # TYPE assay_operators gauge\nassay_operators {}\n\
+         # TYPE assay_workers gauge\nassay_workers {}\n",
+        core.store.end().0,
+        roster.operators.len(),
+        roster.workers.len()
+    );
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}

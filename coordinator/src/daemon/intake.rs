@@ -1,0 +1,166 @@
+//! From a reference to jobs: resolve once, fetch the evidence, derive the recipes, announce.
+//!
+//! Invariant: a tag is resolved to a digest once, and from there on only digests count; what could
+//! not be fetched is an error and announces nothing. Everything that a later judgement rests on is
+//! in the journal before the job is.
+
+use super::{
+    Core,
+    evidence::{self, SubmittedImage, SubmittedPlatform},
+    notary::{self, AnnouncedFacts},
+};
+use crate::{
+    journal::{Kind, NewRecord},
+    queue::{Class, Event, JobSpec, Reply, SpecError, Tenant},
+    store::StoreError,
+};
+use attest::{
+    Digest, Subject,
+    evidence_set::{EvidenceSet, EvidenceSetError},
+    id::JobId,
+    policy::Source,
+    recipe::{Derivation, Recipe, derive},
+    time::Timestamp,
+    trust::{self, judge_evidence},
+};
+use oci::{
+    Discovery, HostException, Image, ImageReference, ImageSource, NetworkPolicy, SourceOptions,
+    discover_image,
+};
+use std::sync::Arc;
+
+/// Largest image configuration that is kept with the evidence.
+const CONFIG_BYTES_MAX: u64 = 4 << 20;
+
+/// Why an image was not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The registry, or the image.
+    #[error(transparent)]
+    Image(#[from] oci::Error),
+    /// Only registries can be fetched by workers elsewhere.
+    #[error("expected an image in a registry, found {0:?}: workers elsewhere cannot read a folder")]
+    Layout(String),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The job.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The evidence.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceSetError),
+    /// The policy asks for what this version cannot check.
+    #[error(transparent)]
+    Policy(#[from] attest::policy::PolicyError),
+}
+
+/// The exceptions of the policy's `[[registry]]` tables.
+pub fn network(core: &Core) -> NetworkPolicy {
+    let hosts = core.loaded.policy.registries.iter().map(|registry| HostException {
+        host: registry.host.clone(),
+        plain_http: registry.plain_http,
+        ca_pem: registry.ca.as_ref().map(|pem| String::from_utf8_lossy(pem).into_owned()),
+    });
+    NetworkPolicy { hosts: hosts.collect() }
+}
+
+/// Takes an image in, and gives its jobs.
+pub async fn submit(
+    core: &Arc<Core>,
+    reference: &ImageReference,
+    tenant: Tenant,
+    class: Class,
+) -> Result<SubmittedImage, IntakeError> {
+    if matches!(reference, ImageReference::Layout { .. }) {
+        return Err(IntakeError::Layout(reference.to_string()));
+    }
+    let options = SourceOptions { network: network(core), ..SourceOptions::default() };
+    let place = ImageSource::open(reference, &options)?;
+    let image = Image::read(&place, reference).await?;
+    let repository = image.repository().clone();
+    core.loaded.policy.refuse_unsupported(Source::Registry, &repository)?;
+    let discovery = discover_image(&place, &image).await?;
+    let mut jobs = Vec::new();
+    for entry in &image.entries {
+        let subject = image.subject(entry);
+        let set = base_set(&place, &image, &subject, &discovery).await?;
+        let job = announce(core, &image, subject, set, &tenant, class).await?;
+        jobs.push(SubmittedPlatform { entry: u32::try_from(entry.position).unwrap_or(0), job });
+    }
+    let submitted = SubmittedImage { repository, digest: image.digest(), jobs };
+    let about = evidence::about_image(&submitted.repository, &submitted.digest);
+    let body = serde_json::to_vec(&submitted).unwrap_or_default();
+    let newest = core.store.newest_about(Kind::EVIDENCE, &about)?;
+    if newest.is_none_or(|stored| stored.body != body) {
+        core.store.append(vec![NewRecord::new(Kind::EVIDENCE, about, body)]).await?;
+    }
+    core.announce_change();
+    Ok(submitted)
+}
+
+/// The published image and what the publisher attached to it.
+async fn base_set(
+    place: &ImageSource,
+    image: &Image,
+    subject: &Subject,
+    discovery: &Discovery,
+) -> Result<EvidenceSet, IntakeError> {
+    let manifest = place.manifest(&subject.repository, &subject.digest).await?;
+    let what = format!("manifest {subject}");
+    let parsed =
+        oci::manifest::read_image_manifest(&manifest.bytes, Some(&manifest.media_type), &what)?;
+    let config = place.blob(&subject.repository, &parsed.config, CONFIG_BYTES_MAX).await?;
+    let mut set = EvidenceSet::new(Source::Registry, subject.clone(), manifest.bytes);
+    set.index = image.index.as_ref().map(|_| image.root.bytes.clone());
+    set.config = Some(config);
+    let about = [subject.digest, image.digest()];
+    set.publisher =
+        discovery.evidence.iter().filter(|e| about.contains(&e.attached_to)).cloned().collect();
+    set.sort();
+    Ok(set)
+}
+
+async fn announce(
+    core: &Arc<Core>,
+    image: &Image,
+    subject: Subject,
+    set: EvidenceSet,
+    tenant: &Tenant,
+    class: Class,
+) -> Result<JobId, IntakeError> {
+    let index = image.index.as_ref().map(|_| image.digest());
+    let policy = &core.loaded.policy;
+    let signers = trust::Signers::Policy(policy, Source::Registry);
+    let trust = judge_evidence(signers, &subject.repository, &set.publisher);
+    let recipes: Vec<Digest> = match derive(&subject, index.as_ref(), &trust) {
+        Derivation::Recipes { recipes, .. } => recipes.iter().map(Recipe::digest).collect(),
+        Derivation::NotRebuildable(_) | Derivation::Untrusted { .. } => Vec::new(),
+    };
+    let config = &core.loaded.config;
+    let cap = config.limits.execution_seconds_max * 1000;
+    let spec = JobSpec::new(subject, recipes, "apko", 0, config.observations_wanted, cap)?;
+    let (id, settled) = (spec.id, spec.recipes.is_empty());
+    let facts =
+        AnnouncedFacts { index, evidence: set.publisher.iter().map(|e| e.digest).collect() };
+    let pieces = evidence::pieces(&id, &set)?;
+    let shared = Arc::clone(core);
+    let attach = Box::new(move |job: &crate::queue::Job| {
+        let announce =
+            notary::announcement(job, &facts, &shared.loaded.verdict_key, super::judge::now());
+        let announce = announce.map(|body| NewRecord::new(Kind::ANNOUNCE, job.spec.id.0, body));
+        pieces.into_iter().chain(announce).collect()
+    });
+    let event = Event::Announce { spec, tenant: tenant.clone(), class };
+    let reply = core.store.act(event, attach).await?;
+    if settled && matches!(reply, Reply::Announced { opened: true, .. }) {
+        // Nothing could be rebuilt: the judgement follows from the publisher's evidence alone.
+        super::judge::judge(core, id).await;
+    }
+    Ok(id)
+}
+
+/// The moment as records have it.
+pub fn moment() -> Timestamp {
+    super::judge::now()
+}

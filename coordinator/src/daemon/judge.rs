@@ -1,0 +1,141 @@
+//! Judges a job when the store says that it is due, signs the verdict, and goes on.
+//!
+//! Invariant: the judgement is `attest::verdict::judge` of everything in the journal about the job,
+//! under the coordinator's policy, and nothing else; a judgement of a state that is over is thrown
+//! away by the store and made again. A verdict is on disk before anybody hears of it.
+
+use super::{
+    Core, DaemonError, evidence,
+    notary::{self, AnnouncedFacts},
+    publish,
+};
+use crate::{
+    journal::{Kind, NewRecord},
+    queue::{self, Event, Phase, Refusal, Reply},
+    store::{Notice, StoreError},
+};
+use attest::{
+    id::JobId,
+    time::Timestamp,
+    verdict::{self, Judgement},
+    vsa::VerdictRecord,
+};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+/// Times that a judgement is made again because something came in meanwhile.
+const AGAIN_MAX: usize = 16;
+
+/// This machine's clock: goes into signed records, orders nothing.
+pub fn now() -> Timestamp {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(0)).unwrap_or_default()
+}
+
+/// Judges what is due, from now until it is told to stop.
+pub async fn run(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonError> {
+    let mut notices = core.store.notices();
+    let mut waiting = core.store.due();
+    loop {
+        for notice in waiting.drain(..) {
+            if let Notice::Judge { job, .. } = notice {
+                judge(&core, job).await;
+            }
+        }
+        tokio::select! {
+            notice = notices.recv() => match notice {
+                Ok(notice) => waiting.push(notice),
+                Err(RecvError::Lagged(_)) => waiting = core.store.due(),
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// Judges one job; what goes wrong is said in the log and tried again when something happens.
+pub async fn judge(core: &Arc<Core>, id: JobId) {
+    for _ in 0..AGAIN_MAX {
+        match once(core, id).await {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(problem) => {
+                tracing::error!(job.id = %id, %problem, "a job could not be judged");
+                break;
+            }
+        }
+    }
+    core.announce_change();
+}
+
+/// One judgement. False: something came in meanwhile, judge again.
+async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
+    let job = core.store.job(&id).map_err(|e| e.to_string())?;
+    let Some(job) = job else { return Ok(true) };
+    let set = evidence::set_of(core, &id).map_err(|e| e.to_string())?;
+    let set = set.ok_or("expected the evidence of an announced job, found none")?;
+    let judgement = verdict::judge(&core.loaded.policy, &set);
+    let need = need(core, &set, &judgement);
+    let key = &core.loaded.verdict_key;
+    let record = VerdictRecord::sign(&judgement, now(), key).map_err(|e| e.to_string())?;
+    let facts = AnnouncedFacts {
+        index: set.index_digest(),
+        evidence: set.publisher.iter().map(|e| e.digest).collect(),
+    };
+    let shared = Arc::clone(core);
+    let body = record.to_json();
+    let attach = Box::new(move |job: &queue::Job| {
+        let mut records = vec![NewRecord::new(Kind::VERDICT, job.spec.id.0, body)];
+        if matches!(job.phase, Phase::Open) {
+            // It goes on: those who come now are told for which opening, and how many.
+            let announce = notary::announcement(job, &facts, &shared.loaded.verdict_key, now());
+            records
+                .extend(announce.map(|body| NewRecord::new(Kind::ANNOUNCE, job.spec.id.0, body)));
+        }
+        records
+    });
+    let event = Event::Judged {
+        job: id,
+        attempt: job.attempt,
+        answers: job.answers.len(),
+        outcome: judgement.outcome.as_str().to_owned(),
+        need,
+    };
+    match core.store.act(event, attach).await {
+        Ok(Reply::Refused(Refusal::Stale { .. }))
+        | Err(StoreError::Refused(Refusal::Stale { .. })) => Ok(false),
+        Ok(reply) => {
+            tracing::info!(
+                job.subject = %job.spec.subject,
+                verdict.outcome = judgement.outcome.as_str(),
+                verdict.k = judgement.k,
+                verdict.n = judgement.n,
+                "job judged"
+            );
+            if matches!(reply, Reply::Settled { phase: Phase::Judged { .. }, .. }) {
+                publish::publish(core, id, &set, &judgement).await;
+            }
+            Ok(true)
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn need(
+    core: &Core,
+    set: &attest::evidence_set::EvidenceSet,
+    judgement: &Judgement,
+) -> queue::Need {
+    match verdict::needs(&core.loaded.policy, set) {
+        verdict::Need::Enough => queue::Need::Enough,
+        verdict::Need::MoreObservations(more) => queue::Need::More(more),
+        verdict::Need::ReopenWith(wanted) => queue::Need::Reopen {
+            wanted,
+            without: judgement.dissent.iter().map(|d| d.operator.clone()).collect(),
+        },
+    }
+}

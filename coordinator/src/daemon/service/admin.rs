@@ -1,0 +1,156 @@
+//! Operators in and out, workers in and out, jobs out of the parking place.
+//!
+//! Invariant: only clients that the configuration calls administrators; and even they bring records
+//! that operators signed.
+
+use super::{Core, client, refusal_status, store_status};
+use crate::{
+    daemon::roster::{Roster, RosterError},
+    journal::NewRecord,
+    queue::{Event, Reply},
+    store::nothing,
+};
+use attest::dsse::Envelope;
+use proto::{convert, status, v1, v1::admin_service_server::AdminService};
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// The service.
+pub struct Admin {
+    pub(super) core: Arc<Core>,
+}
+
+fn roster_status(error: &RosterError) -> Status {
+    match error {
+        RosterError::Record(_) => status::malformed(error),
+        RosterError::UnknownOperator(_) => status::missing(error),
+        RosterError::Store(store) => store_status(store),
+        RosterError::Journal { .. } => status::unavailable(error),
+        RosterError::NameTaken(_) | RosterError::WorkerTaken { .. } | RosterError::Revoked(_) => {
+            status::precondition(error)
+        }
+    }
+}
+
+impl Admin {
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let client = client(&self.core, request)?;
+        if client.administrator {
+            return Ok(());
+        }
+        Err(status::refused(format!("{} is no administrator", client.name)))
+    }
+
+    /// Checks a record against the roster, keeps it, and reads the roster again.
+    async fn take(
+        &self,
+        bytes: &[u8],
+        check: impl FnOnce(&mut Roster, &Envelope) -> Result<NewRecord, RosterError>,
+    ) -> Result<u64, Status> {
+        let envelope = convert::envelope("record_envelope", bytes)?;
+        let mut roster = Roster::clone(&self.core.roster());
+        let record = check(&mut roster, &envelope).map_err(|e| roster_status(&e))?;
+        let kept = self.core.store.append(vec![record]).await.map_err(|e| store_status(&e))?;
+        self.core.refresh_roster().map_err(|e| roster_status(&e))?;
+        Ok(kept.first.0)
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn add_operator(
+        &self,
+        request: Request<v1::AddOperatorRequest>,
+    ) -> Result<Response<v1::AddOperatorResponse>, Status> {
+        self.admit(&request)?;
+        let record = request.into_inner().record_envelope;
+        let journal_position = self.take(&record, Roster::take_operator).await?;
+        Ok(Response::new(v1::AddOperatorResponse { journal_position }))
+    }
+
+    async fn enroll_worker(
+        &self,
+        request: Request<v1::EnrollWorkerRequest>,
+    ) -> Result<Response<v1::EnrollWorkerResponse>, Status> {
+        self.admit(&request)?;
+        let record = request.into_inner().record_envelope;
+        let journal_position = self.take(&record, Roster::take_worker).await?;
+        Ok(Response::new(v1::EnrollWorkerResponse { journal_position }))
+    }
+
+    async fn revoke(
+        &self,
+        request: Request<v1::RevokeRequest>,
+    ) -> Result<Response<v1::RevokeResponse>, Status> {
+        self.admit(&request)?;
+        let record = request.into_inner().revocation_envelope;
+        let journal_position = self.take(&record, Roster::take_revocation).await?;
+        Ok(Response::new(v1::RevokeResponse { journal_position }))
+    }
+
+    async fn list_operators(
+        &self,
+        request: Request<v1::ListOperatorsRequest>,
+    ) -> Result<Response<v1::ListOperatorsResponse>, Status> {
+        self.admit(&request)?;
+        let roster = self.core.roster();
+        let operators = roster.operators.iter().map(|(name, operator)| {
+            let own = roster.workers.iter().filter(|(_, w)| w.operator == *name);
+            let workers = own.map(|(id, _)| v1::WorkerSummary {
+                worker: id.to_string(),
+                state: if roster.worker(id).is_some() { "enrolled" } else { "revoked" }.to_owned(),
+                leases: 0,
+                last_seen: 0,
+                worker_version: String::new(),
+            });
+            v1::OperatorSummary {
+                operator: name.to_string(),
+                root_key: operator.root_key.id().to_string(),
+                workers: workers.collect(),
+                revoked: roster.revoked.contains(&operator.root_key.id()),
+            }
+        });
+        Ok(Response::new(v1::ListOperatorsResponse { operators: operators.collect() }))
+    }
+
+    async fn drain_worker(
+        &self,
+        request: Request<v1::DrainWorkerRequest>,
+    ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
+        self.admit(&request)?;
+        let worker = convert::worker(&request.into_inner().worker)?;
+        let event = Event::Drain { worker, draining: true };
+        self.core.store.act(event, nothing()).await.map_err(|e| store_status(&e))?;
+        Ok(Response::new(v1::DrainWorkerResponse {}))
+    }
+
+    async fn unpark(
+        &self,
+        request: Request<v1::UnparkRequest>,
+    ) -> Result<Response<v1::UnparkResponse>, Status> {
+        self.admit(&request)?;
+        let job = convert::job(&request.into_inner().job)?;
+        let reply = self.core.store.act(Event::Unpark { job }, nothing()).await;
+        match reply.map_err(|e| store_status(&e))? {
+            Reply::Refused(refusal) => Err(refusal_status(refusal)),
+            _ => Ok(Response::new(v1::UnparkResponse {})),
+        }
+    }
+
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        client(&self.core, &request)?;
+        let roster = self.core.roster();
+        let status = serde_json::json!({
+            "schema": "assay/status/v1",
+            "journal_end": self.core.store.end(),
+            "operators": roster.operators.len(),
+            "workers": roster.workers.len(),
+            "queue": format!("{:?}", self.core.store.figures()),
+        });
+        let status = serde_json::to_vec(&status).unwrap_or_default();
+        Ok(Response::new(v1::StatusResponse { status }))
+    }
+}

@@ -1,0 +1,340 @@
+//! Submit, Watch, Get, History, Evidence: what is asked about images.
+
+use super::{Core, client, store_status};
+use crate::{
+    daemon::{
+        evidence::{self, SubmittedImage, about_image},
+        intake::{self, IntakeError},
+    },
+    journal::Kind,
+    queue::{Class, Job, Phase, Slot, Tenant},
+    store::HistoryEvent,
+};
+use attest::{
+    Digest, Repository,
+    dsse::Envelope,
+    id::{JobId, JournalPosition},
+    vsa::VerdictRecord,
+};
+use oci::ImageReference;
+use proto::{convert, status, v1, v1::image_service_server::ImageService};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+/// Longest time that a call is held.
+const HOLD_SECONDS_MAX: u32 = 60;
+/// Most rows of one page of history.
+const ROWS_MAX: usize = 1000;
+
+/// The service.
+pub struct Images {
+    pub(super) core: Arc<Core>,
+}
+
+impl Images {
+    fn image(&self, repository: &Repository, digest: &Digest) -> Result<SubmittedImage, Status> {
+        let about = about_image(repository, digest);
+        let found = self.core.store.newest_about(Kind::EVIDENCE, &about);
+        let found = found.map_err(|e| store_status(&e))?.ok_or_else(|| {
+            status::missing(format!("{repository}@{digest} was not submitted here"))
+        })?;
+        serde_json::from_slice(&found.body)
+            .map_err(|e| status::unavailable(format!("record {}: {e}", found.position)))
+    }
+
+    fn state(&self, image: &SubmittedImage) -> Result<v1::ImageState, Status> {
+        let mut platforms = Vec::new();
+        let mut outcomes = Vec::new();
+        for platform in &image.jobs {
+            let job = self.core.store.job(&platform.job).map_err(|e| store_status(&e))?;
+            let Some(job) = job else { continue };
+            let mut state = platform_state(&job, platform.entry);
+            self.add_verdict(&mut state, &platform.job)?;
+            outcomes.push(settled_outcome(&job));
+            platforms.push(state);
+        }
+        let mut state = v1::ImageState {
+            repository: image.repository.to_string(),
+            digest: image.digest.to_string(),
+            platforms,
+            state_digest: String::new(),
+            outcome: worst(&outcomes).to_owned(),
+        };
+        let bytes = prost::Message::encode_to_vec(&state);
+        state.state_digest = Digest::of(&bytes).to_string();
+        Ok(state)
+    }
+
+    fn add_verdict(&self, state: &mut v1::PlatformState, job: &JobId) -> Result<(), Status> {
+        let store = &self.core.store;
+        let verdict = store.newest_about(Kind::VERDICT, &job.0).map_err(|e| store_status(&e))?;
+        let Some(verdict) = verdict else { return Ok(()) };
+        let key = self.core.loaded.public_key();
+        let record = Envelope::parse(&verdict.body)
+            .map_err(|e| e.to_string())
+            .and_then(|envelope| VerdictRecord::open(&envelope, key).map_err(|e| e.to_string()));
+        let record = record.map_err(status::unavailable)?;
+        let mut json = serde_json::to_value(&record.finding).unwrap_or_default();
+        if let Some(map) = json.as_object_mut() {
+            // The word beside the structured outcome, for tables.
+            map.insert("outcome_detail".into(), map.get("outcome").cloned().unwrap_or_default());
+            map.insert("outcome".into(), record.finding.outcome.as_str().into());
+        }
+        state.judgement = attest::canonical::to_vec(&json).unwrap_or_default();
+        state.outcome_envelope = verdict.body;
+        let published = store.newest_about(Kind::PUBLICATION, &job.0);
+        if let Some(published) = published.map_err(|e| store_status(&e))? {
+            state.attestation = published.body;
+        }
+        Ok(())
+    }
+}
+
+fn platform_state(job: &Job, entry: u32) -> v1::PlatformState {
+    let leased = job.slots.iter().any(|s| matches!(s, Slot::Leased { .. }));
+    let answered = job.slots.iter().filter(|s| matches!(s, Slot::Answered { .. })).count();
+    let phase = match &job.phase {
+        Phase::Open if leased || answered > 0 => "running",
+        Phase::Open | Phase::Deferred { .. } => "announced",
+        Phase::Judged { .. } => "judged",
+        Phase::Parked { .. } => "parked",
+    };
+    v1::PlatformState {
+        subject: Some((&job.spec.subject).into()),
+        job: job.spec.id.to_string(),
+        phase: phase.to_owned(),
+        attempt: u32::try_from(job.attempt.0).unwrap_or(u32::MAX),
+        observations: u32::try_from(answered).unwrap_or(u32::MAX),
+        wanted: u32::try_from(job.slots.len()).unwrap_or(u32::MAX),
+        judgement: Vec::new(),
+        attestation: Vec::new(),
+        outcome_envelope: Vec::new(),
+        entry,
+    }
+}
+
+fn settled_outcome(job: &Job) -> Option<String> {
+    match &job.phase {
+        Phase::Judged { outcome } => Some(outcome.clone()),
+        Phase::Parked { outcome, .. } => {
+            Some(outcome.clone().unwrap_or_else(|| "inconclusive".to_owned()))
+        }
+        Phase::Open | Phase::Deferred { .. } => None,
+    }
+}
+
+/// The worst outcome; empty while a platform is not judged, unless something bad is known already.
+fn worst(outcomes: &[Option<String>]) -> &'static str {
+    const WORST_FIRST: [&str; 8] = [
+        "untrusted",
+        "diverged",
+        "flaky",
+        "disputed",
+        "not-rebuildable",
+        "stale",
+        "inconclusive",
+        "reproduced",
+    ];
+    if outcomes.iter().any(Option::is_none) || outcomes.is_empty() {
+        return "";
+    }
+    let has = |word: &str| outcomes.iter().flatten().any(|outcome| outcome == word);
+    WORST_FIRST.into_iter().find(|word| has(word)).unwrap_or("inconclusive")
+}
+
+fn intake_status(error: &IntakeError) -> Status {
+    use oci::ErrorKind;
+    match error {
+        IntakeError::Image(image) => match image.kind() {
+            ErrorKind::NotFound => status::missing(error),
+            ErrorKind::Denied | ErrorKind::NetworkRefused => status::refused(error),
+            ErrorKind::Unavailable | ErrorKind::Truncated => status::unavailable(error),
+            _ => status::malformed(error),
+        },
+        IntakeError::Store(store) => store_status(store),
+        IntakeError::Layout(_) | IntakeError::Spec(_) | IntakeError::Evidence(_) => {
+            status::malformed(error)
+        }
+        IntakeError::Policy(_) => status::precondition(error),
+    }
+}
+
+#[tonic::async_trait]
+impl ImageService for Images {
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitImageRequest>,
+    ) -> Result<Response<v1::SubmitImageResponse>, Status> {
+        let client = client(&self.core, &request)?;
+        let message = request.into_inner();
+        let class = match message.priority() {
+            v1::Priority::Gate => Class::Gate,
+            v1::Priority::Regression => Class::Regression,
+            v1::Priority::Recheck => Class::Recheck,
+            v1::Priority::Backfill => Class::Backfill,
+            v1::Priority::Push | v1::Priority::Unspecified => Class::Push,
+        };
+        let reference: ImageReference = message
+            .image
+            .parse()
+            .map_err(|e: oci::reference::ReferenceError| status::malformed(e))?;
+        let image = intake::submit(&self.core, &reference, Tenant(client.name), class).await;
+        let image = image.map_err(|e| intake_status(&e))?;
+        Ok(Response::new(v1::SubmitImageResponse {
+            repository: image.repository.to_string(),
+            digest: image.digest.to_string(),
+            jobs: image.jobs.iter().map(|p| p.job.to_string()).collect(),
+        }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchImageRequest>,
+    ) -> Result<Response<v1::ImageState>, Status> {
+        client(&self.core, &request)?;
+        let message = request.into_inner();
+        let repository = convert::repository(&message.repository)?;
+        let digest = convert::digest("digest", &message.digest)?;
+        let hold = Duration::from_secs(u64::from(message.wait_seconds.min(HOLD_SECONDS_MAX)));
+        let until = Instant::now() + hold;
+        let mut changes = self.core.changes();
+        loop {
+            changes.borrow_and_update();
+            let state = self.state(&self.image(&repository, &digest)?)?;
+            if state.state_digest != message.known_state {
+                return Ok(Response::new(state));
+            }
+            if tokio::time::timeout_at(until, changes.changed()).await.is_err() {
+                return Ok(Response::new(state));
+            }
+        }
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetImageRequest>,
+    ) -> Result<Response<v1::ImageState>, Status> {
+        client(&self.core, &request)?;
+        let message = request.into_inner();
+        let repository = convert::repository(&message.repository)?;
+        let digest = convert::digest("digest", &message.digest)?;
+        Ok(Response::new(self.state(&self.image(&repository, &digest)?)?))
+    }
+
+    async fn history(
+        &self,
+        request: Request<v1::HistoryRequest>,
+    ) -> Result<Response<v1::HistoryResponse>, Status> {
+        client(&self.core, &request)?;
+        let message = request.into_inner();
+        let repository = convert::repository(&message.repository)?;
+        let digest = match message.digest.as_str() {
+            "" => None,
+            text => Some(convert::digest("digest", text)?),
+        };
+        let from = match message.cursor.as_str() {
+            "" => 0,
+            text => text
+                .parse()
+                .map_err(|_| status::malformed("expected a cursor that history gave"))?,
+        };
+        let limit = (message.rows_max as usize).clamp(1, ROWS_MAX);
+        let from = JournalPosition(from);
+        let rows = self.core.store.history_of(&repository, digest.as_ref(), from, limit);
+        let rows = rows.map_err(|e| store_status(&e))?;
+        let next_cursor = match rows.last() {
+            Some(last) if rows.len() == limit => (last.position.0 + 1).to_string(),
+            _ => String::new(),
+        };
+        let rows = rows.iter().map(|row| self.row(row)).collect();
+        Ok(Response::new(v1::HistoryResponse { rows, next_cursor }))
+    }
+
+    async fn evidence(
+        &self,
+        request: Request<v1::EvidenceRequest>,
+    ) -> Result<Response<v1::EvidenceResponse>, Status> {
+        client(&self.core, &request)?;
+        let subject = convert::subject(request.into_inner().subject.as_ref())?;
+        let jobs = self.core.store.jobs_of(&subject.repository, &subject.digest);
+        for job in jobs.map_err(|e| store_status(&e))? {
+            let set = evidence::set_of(&self.core, &job).map_err(status::unavailable)?;
+            if let Some(set) = set.filter(|set| set.subject == subject) {
+                let evidence_set = set.to_canonical_json().map_err(status::unavailable)?;
+                return Ok(Response::new(v1::EvidenceResponse { evidence_set }));
+            }
+        }
+        Err(status::missing(format!("nothing is known of {subject}")))
+    }
+
+    async fn add_watch(
+        &self,
+        request: Request<v1::AddWatchRequest>,
+    ) -> Result<Response<v1::AddWatchResponse>, Status> {
+        client(&self.core, &request)?;
+        Err(Status::unimplemented("this version does not watch repositories yet; use Submit"))
+    }
+
+    async fn list_watches(
+        &self,
+        request: Request<v1::ListWatchesRequest>,
+    ) -> Result<Response<v1::ListWatchesResponse>, Status> {
+        client(&self.core, &request)?;
+        Ok(Response::new(v1::ListWatchesResponse { watches: Vec::new() }))
+    }
+
+    async fn remove_watch(
+        &self,
+        request: Request<v1::RemoveWatchRequest>,
+    ) -> Result<Response<v1::RemoveWatchResponse>, Status> {
+        client(&self.core, &request)?;
+        Err(status::missing("no repository is watched"))
+    }
+}
+
+impl Images {
+    /// A row as research reads it: the index's facts and, for observations, the signed ones.
+    fn row(&self, row: &crate::store::HistoryRow) -> Vec<u8> {
+        let mut json = serde_json::json!({
+            "schema": "assay/history/v1",
+            "log_index": null,
+            "position": row.position,
+            "recorded_at": row.time,
+            "observed_at": row.time,
+            "job": row.job,
+            "attempt": row.attempt,
+        });
+        let Some(map) = json.as_object_mut() else { return Vec::new() };
+        match &row.event {
+            HistoryEvent::Verdict { outcome } => {
+                map.insert("kind".into(), "verdict".into());
+                map.insert("outcome".into(), outcome.as_str().into());
+            }
+            HistoryEvent::Observation {
+                observation,
+                operator,
+                worker,
+                outcome,
+                role,
+                class,
+                manifest,
+                duration_ms,
+                ..
+            } => {
+                map.insert("kind".into(), "observation".into());
+                map.insert("obs_id".into(), observation.to_string().into());
+                map.insert("operator".into(), operator.as_str().into());
+                map.insert("worker".into(), worker.to_string().into());
+                map.insert("outcome".into(), outcome.as_str().into());
+                map.insert("failure_class".into(), class.as_str().into());
+                map.insert("role".into(), role.as_str().into());
+                map.insert("duration_ms".into(), (*duration_ms).into());
+                let manifest = manifest.map(|m| m.to_string());
+                map.insert("out_manifest".into(), manifest.into());
+                evidence::add_signed_columns(&self.core, observation, map);
+            }
+        }
+        serde_json::to_vec(&json).unwrap_or_default()
+    }
+}

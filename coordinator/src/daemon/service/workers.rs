@@ -1,0 +1,312 @@
+//! Sync, Accept, Decline, FetchJob, Submit: what workers ask.
+//!
+//! Invariant: a receipt is made only after the store has the observation on disk; an observation is
+//! filed only if its signature is by the enrolled key of the worker that it names.
+
+use super::{Core, peer, refusal_status, store_status};
+use crate::{
+    daemon::judge,
+    journal::{Kind, NewRecord},
+    queue::{Event, Reply, Report, Role, Said, Submission},
+    store::{Notice, nothing},
+};
+use attest::{
+    Digest,
+    dsse::Envelope,
+    id::WorkerId,
+    observation::{Observation, Outcome},
+    record::{Receipt, Record},
+};
+use proto::{convert, status, v1, v1::worker_service_server::WorkerService};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::broadcast::error::RecvError, time::Instant};
+use tonic::{Request, Response, Status};
+
+/// Longest time that a call is held.
+const HOLD_SECONDS_MAX: u32 = 60;
+/// Largest explanation that is kept.
+const EXPLANATION_BYTES_MAX: usize = 3 << 20;
+
+/// The service.
+pub struct Workers {
+    pub(super) core: Arc<Core>,
+}
+
+impl Workers {
+    fn enrolled<T>(
+        &self,
+        request: &Request<T>,
+    ) -> Result<(WorkerId, attest::id::OperatorId), Status> {
+        let worker = WorkerId(peer(request)?.0);
+        let roster = self.core.roster();
+        let found = roster.worker(&worker).ok_or_else(|| {
+            status::refused(format!("worker {worker} is not enrolled, or was revoked"))
+        })?;
+        Ok((worker, found.operator.clone()))
+    }
+
+    async fn desired(&self, report: &Report) -> Result<crate::queue::Desired, Status> {
+        let reply = self.core.store.act(Event::Sync(report.clone()), nothing()).await;
+        match reply.map_err(|e| store_status(&e))? {
+            Reply::Desired(desired) => Ok(desired),
+            Reply::Refused(refusal) => Err(refusal_status(refusal)),
+            _ => Ok(crate::queue::Desired::default()),
+        }
+    }
+
+    fn offers(&self, desired: &crate::queue::Desired) -> Result<Vec<v1::Offer>, Status> {
+        let mut offers = Vec::new();
+        for offer in &desired.offers {
+            let lease = self.core.store.lease_record(&offer.grant.lease);
+            let announce = self.core.store.newest_about(Kind::ANNOUNCE, &offer.job.0);
+            let (Some(lease), Some(announce)) =
+                (lease.map_err(|e| store_status(&e))?, announce.map_err(|e| store_status(&e))?)
+            else {
+                continue;
+            };
+            offers.push(v1::Offer {
+                job: offer.job.to_string(),
+                lease_envelope: lease.body,
+                announce_envelope: announce.body,
+                not_after_seconds: offer.execution_ms_max / 1000,
+            });
+        }
+        Ok(offers)
+    }
+}
+
+fn report(
+    worker: WorkerId,
+    operator: attest::id::OperatorId,
+    message: &v1::SyncRequest,
+) -> Result<Report, Status> {
+    let capabilities = message.capabilities.clone().unwrap_or_default();
+    let mut leases = Vec::new();
+    for held in message.leases.iter().take(1024) {
+        leases.push(convert::lease(&held.lease, held.fence)?);
+    }
+    Ok(Report {
+        worker,
+        operator,
+        architectures: capabilities.architectures.into_iter().take(64).collect(),
+        rebuilders: capabilities.rebuilders.into_iter().take(16).collect(),
+        memory_mib: 0,
+        slots_free: message.slots_free,
+        draining: message.draining,
+        leases,
+        waits: message.wait_seconds > 0,
+    })
+}
+
+#[tonic::async_trait]
+impl WorkerService for Workers {
+    async fn sync(
+        &self,
+        request: Request<v1::SyncRequest>,
+    ) -> Result<Response<v1::SyncResponse>, Status> {
+        let (worker, operator) = self.enrolled(&request)?;
+        let message = request.into_inner();
+        let report = report(worker, operator, &message)?;
+        let hold = Duration::from_secs(u64::from(message.wait_seconds.min(HOLD_SECONDS_MAX)));
+        let until = Instant::now() + hold;
+        let mut notices = self.core.store.notices();
+        let desired = loop {
+            let desired = self.desired(&report).await?;
+            let idle = desired.offers.is_empty() && desired.stop.is_empty();
+            if !idle || !woken(&mut notices, worker, until).await {
+                break desired;
+            }
+        };
+        if report.waits {
+            let _ = self.core.store.act(Event::Hangup { worker }, nothing()).await;
+        }
+        let end = self.core.store.end();
+        let lost = message.holds_receipts && message.newest_receipt_position >= end.0;
+        Ok(Response::new(v1::SyncResponse {
+            offers: self.offers(&desired)?,
+            stop: desired.stop.iter().map(ToString::to_string).collect(),
+            next_sync_seconds: if message.leases.is_empty() { 1 } else { 15 },
+            coordinator_time: judge::now().unix(),
+            resubmit: lost,
+            resubmit_from_position: if lost { end.0 } else { 0 },
+        }))
+    }
+
+    async fn accept(
+        &self,
+        request: Request<v1::AcceptRequest>,
+    ) -> Result<Response<v1::AcceptResponse>, Status> {
+        let (worker, _) = self.enrolled(&request)?;
+        let message = request.into_inner();
+        let (lease, fence) = convert::lease(&message.lease, message.fence)?;
+        let reply = self.core.store.act(Event::Accept { worker, lease, fence }, nothing()).await;
+        match reply.map_err(|e| store_status(&e))? {
+            Reply::Granted { execution_ms, .. } => {
+                let execution_seconds_max = execution_ms.div_ceil(1000);
+                Ok(Response::new(v1::AcceptResponse { execution_seconds_max }))
+            }
+            Reply::Refused(refusal) => Err(refusal_status(refusal)),
+            _ => Err(status::precondition("the offer is over")),
+        }
+    }
+
+    async fn decline(
+        &self,
+        request: Request<v1::DeclineRequest>,
+    ) -> Result<Response<v1::DeclineResponse>, Status> {
+        let (worker, operator) = self.enrolled(&request)?;
+        let message = request.into_inner();
+        let (lease, fence) = convert::lease(&message.lease, message.fence)?;
+        let reason: String = message.reason.chars().filter(|c| !c.is_control()).take(500).collect();
+        tracing::info!(operator.name = %operator, lease.id = %lease, %reason, "lease declined");
+        let event = Event::Decline { worker, lease, fence };
+        match self.core.store.act(event, nothing()).await.map_err(|e| store_status(&e))? {
+            Reply::Refused(refusal) => Err(refusal_status(refusal)),
+            _ => Ok(Response::new(v1::DeclineResponse {})),
+        }
+    }
+
+    async fn fetch_job(
+        &self,
+        request: Request<v1::FetchJobRequest>,
+    ) -> Result<Response<v1::FetchJobResponse>, Status> {
+        self.enrolled(&request)?;
+        let job = convert::job(&request.into_inner().job)?;
+        let announce = self.core.store.newest_about(Kind::ANNOUNCE, &job.0);
+        let announce = announce.map_err(|e| store_status(&e))?;
+        let announce =
+            announce.ok_or_else(|| status::missing(format!("no job {job} was announced")))?;
+        Ok(Response::new(v1::FetchJobResponse { announce_envelope: announce.body }))
+    }
+
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        self.enrolled(&request)?;
+        let message = request.into_inner();
+        let (lease, fence) = convert::lease(&message.lease, message.fence)?;
+        let envelope = convert::envelope("envelope", &message.envelope)?;
+        let (observation, submission) = self.checked(&envelope)?;
+        if (observation.lease, observation.fence) != (lease, fence) {
+            return Err(status::malformed(
+                "expected the lease and fence of the signed observation",
+            ));
+        }
+        let (job, lease) = (submission.job, submission.lease);
+        let filed = self.core.store.complete(submission, message.envelope.clone()).await;
+        let filed = filed.map_err(|e| store_status(&e))?;
+        self.keep_explanation(&observation, message.explanation).await;
+        self.core.announce_change();
+        let receipt = Receipt {
+            observation: envelope.observation_id(),
+            job,
+            lease,
+            position: filed.position,
+            received_at: judge::now(),
+            log_index: None,
+        };
+        let signed = receipt
+            .sign(&self.core.loaded.verdict_key)
+            .map_err(|e| status::unavailable(format!("the receipt could not be signed: {e}")))?;
+        let filed_as = match (filed.filed.known, filed.filed.role) {
+            (true, _) => "duplicate",
+            (false, Role::Counted | Role::Noted) => "counted",
+            (false, Role::Volunteer) => "volunteer",
+            (false, Role::Equivocation) => "equivocation",
+        };
+        Ok(Response::new(v1::SubmitResponse {
+            receipt: Some(v1::Receipt {
+                received: receipt.observation.to_string(),
+                journal_position: filed.position.0,
+                envelope: signed.to_json(),
+                promised_log_index: 0,
+            }),
+            filed_as: filed_as.to_owned(),
+        }))
+    }
+}
+
+impl Workers {
+    /// The observation, if the worker that it names signed it.
+    fn checked(&self, envelope: &Envelope) -> Result<(Observation, Submission), Status> {
+        let observation = Observation::read(envelope).map_err(status::malformed)?;
+        let roster = self.core.roster();
+        let worker = roster.worker(&observation.worker).ok_or_else(|| {
+            status::refused(format!(
+                "worker {} is not enrolled, or was revoked",
+                observation.worker
+            ))
+        })?;
+        envelope.verify(&worker.key).map_err(status::refused)?;
+        if observation.operator != worker.operator {
+            return Err(status::refused(format!(
+                "expected operator {} as the worker's record says, found {}",
+                worker.operator, observation.operator
+            )));
+        }
+        let said = match &observation.outcome {
+            Outcome::Output(output) => Said::Output { manifest: output.manifest },
+            Outcome::BuildFailed { class, .. } => Said::BuildFailed { class: class.clone() },
+            Outcome::RecipeInvalid { gaps } => {
+                let mut codes: Vec<&str> = gaps.iter().map(|g| g.code.as_str()).collect();
+                codes.sort_unstable();
+                codes.dedup();
+                Said::RecipeInvalid { class: codes.join(",") }
+            }
+            Outcome::InputUnavailable { .. } => Said::InputUnavailable,
+            Outcome::Timeout { .. } => Said::Timeout,
+            Outcome::LimitExceeded { limit, .. } => Said::LimitExceeded { class: limit.clone() },
+            Outcome::Refused { .. } => Said::Refused,
+        };
+        let durations = observation.durations;
+        let submission = Submission {
+            job: observation.job,
+            attempt: observation.attempt,
+            lease: observation.lease,
+            fence: observation.fence,
+            worker: observation.worker,
+            operator: observation.operator.clone(),
+            observation: envelope.observation_id(),
+            said,
+            duration_ms: durations.fetch_ms + durations.build_ms + durations.compare_ms,
+        };
+        Ok((observation, submission))
+    }
+
+    /// Keeps the explanation that the observation names. Losing it loses no evidence.
+    async fn keep_explanation(&self, observation: &Observation, bytes: Vec<u8>) {
+        let wanted = observation.explanation;
+        if bytes.is_empty() || bytes.len() > EXPLANATION_BYTES_MAX {
+            return;
+        }
+        if wanted != Some(Digest::of(&bytes)) {
+            tracing::warn!(job.id = %observation.job, "an explanation is not the one that was signed");
+            return;
+        }
+        let about = Digest::of(&bytes);
+        if matches!(self.core.store.newest_about(Kind::EVIDENCE, &about), Ok(None)) {
+            let record = NewRecord::new(Kind::EVIDENCE, about, bytes);
+            if let Err(error) = self.core.store.append(vec![record]).await {
+                tracing::warn!(%error, "an explanation could not be kept");
+            }
+        }
+    }
+}
+
+/// Waits until this worker is woken; false when the time is over.
+async fn woken(
+    notices: &mut tokio::sync::broadcast::Receiver<Notice>,
+    worker: WorkerId,
+    until: Instant,
+) -> bool {
+    loop {
+        let notice = tokio::time::timeout_at(until, notices.recv()).await;
+        match notice {
+            Err(_) | Ok(Err(RecvError::Closed)) => return false,
+            Ok(Err(RecvError::Lagged(_))) => return true,
+            Ok(Ok(Notice::Wake(woken))) if woken == worker => return true,
+            Ok(Ok(_)) => {}
+        }
+    }
+}
