@@ -146,6 +146,7 @@ impl AsyncRead for BlobReader {
         }
         this.seen = this.seen.saturating_add(new.len() as u64);
         if this.seen > this.size {
+            buffer.set_filled(before); // an error hands out nothing
             return Poll::Ready(Err(io::Error::other(Error::WrongSize {
                 what: this.what.clone(),
                 expected: this.size,

@@ -268,7 +268,7 @@ impl<'a> Search<'a> {
         self.spend(layer.size)?;
         match self.source.blob(self.repository, layer, media::EVIDENCE_BYTES_MAX).await {
             Ok(bytes) => self.keep(kind, bytes, holder, *subject),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::WrongSize) => {
+            Err(error) if error.is_not_found() => {
                 self.problem(holder, *subject, error.to_string());
             }
             Err(error) => return Err(error),

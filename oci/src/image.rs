@@ -82,7 +82,7 @@ impl Image {
                 for (position, descriptor) in index.entries.iter().enumerate() {
                     image.add(source, position, descriptor).await?;
                 }
-                image.index = Some(index);
+                image.index = Some(*index);
                 Ok(image)
             }
         }

@@ -110,9 +110,9 @@ pub struct Index {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// An index.
-    Index(Index),
+    Index(Box<Index>),
     /// A manifest.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 /// Reads a manifest or an index. `declared` is the media type under which it came, from a
@@ -137,10 +137,10 @@ pub fn read(bytes: &[u8], declared: Option<&str>, what: &str) -> Result<(String,
     }
     let document = if media::is_index(&media_type) {
         object.must_lack(&["config", "layers", "fsLayers", "blobs"])?;
-        Document::Index(read_index(&object)?)
+        Document::Index(Box::new(read_index(&object)?))
     } else if media::is_manifest(&media_type) {
         object.must_lack(&["manifests", "fsLayers", "blobs"])?;
-        Document::Manifest(read_manifest(&object)?)
+        Document::Manifest(Box::new(read_manifest(&object)?))
     } else {
         let expected = "the media type of an OCI or Docker (schema 2) manifest or index";
         return Err(Error::malformed(what, expected, media_type));
@@ -155,7 +155,7 @@ pub fn read_image_manifest(
     what: &str,
 ) -> Result<Manifest, Error> {
     match read(bytes, declared, what)? {
-        (_, Document::Manifest(manifest)) => Ok(manifest),
+        (_, Document::Manifest(manifest)) => Ok(*manifest),
         (_, Document::Index(_)) => Err(Error::malformed(what, "an image manifest", "an index")),
     }
 }
@@ -163,7 +163,7 @@ pub fn read_image_manifest(
 /// Reads an index and refuses a manifest.
 pub fn read_image_index(bytes: &[u8], declared: Option<&str>, what: &str) -> Result<Index, Error> {
     match read(bytes, declared, what)? {
-        (_, Document::Index(index)) => Ok(index),
+        (_, Document::Index(index)) => Ok(*index),
         (_, Document::Manifest(_)) => Err(Error::malformed(what, "an index", "an image manifest")),
     }
 }

@@ -218,8 +218,8 @@ async fn a_tag_that_somebody_else_writes_at_the_same_time_is_read_again() {
 #[tokio::test]
 async fn into_a_folder_it_is_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let source = crate::published::open();
-    let reference = crate::published::reference(":demo/hello:latest");
+    let source = published::open();
+    let reference = published::reference(":demo/hello:latest");
     let image = Image::read(&source, &reference).await.unwrap();
     let destination = Destination::Layout(LayoutWriter::create(folder.path()).unwrap());
     let sidecar: Repository = "verdicts/hello".parse().unwrap();

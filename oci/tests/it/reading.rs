@@ -30,10 +30,10 @@ async fn facts(
 }
 
 async fn same_as_the_layout(registry: Registry) {
-    let layout = crate::published::open();
-    for name in crate::published::cases().as_object().unwrap().keys() {
+    let layout = published::open();
+    for name in published::cases().as_object().unwrap().keys() {
         let rest = format!("demo/{name}:latest");
-        let local = crate::published::reference(&format!(":{rest}"));
+        let local = published::reference(&format!(":{rest}"));
         let (source, remote) = at(&registry, &rest);
         assert_eq!(facts(&source, &remote).await, facts(&layout, &local).await, "{name}");
     }

@@ -11,7 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use oci::{Tag, serve::Store};
 use std::{
     io,
@@ -179,9 +179,13 @@ async fn spoil(response: Response, what: &What) -> Response {
     let bytes = to_bytes(body, usize::MAX).await.expect("a body of our own");
     let body = match what {
         What::Truncated => {
-            let half = bytes.slice(..bytes.len() / 2);
-            let broken = io::Error::other("the connection breaks here");
-            Body::from_stream(stream::iter([Ok(half), Err(broken)]))
+            let half = stream::iter([Ok(bytes.slice(..bytes.len() / 2))]);
+            // The pause lets the first half out; without it nothing at all would be sent.
+            let broken = stream::once(async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Err(io::Error::other("the connection breaks here"))
+            });
+            Body::from_stream(half.chain(broken))
         }
         What::WrongBytes => {
             let mut bytes = bytes.to_vec();

@@ -8,6 +8,7 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         ServerConfig,
+        crypto::aws_lc_rs,
         pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     },
     server::TlsStream,
@@ -34,7 +35,7 @@ impl TlsListener {
             .signed_by(&key, &issuer)
             .expect("a certificate");
         let secret = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+        let provider = aws_lc_rs::default_provider();
         let config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .expect("TLS 1.2 and 1.3")
