@@ -111,6 +111,12 @@ impl fmt::Display for Why {
     /// `<code>: <one sentence>`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.code())?;
+        self.sentence(f)
+    }
+}
+
+impl Why {
+    fn sentence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed { error } => write!(f, "{error}"),
             Self::UnknownOperator => f.write_str("the policy names no such operator"),

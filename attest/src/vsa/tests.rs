@@ -47,7 +47,10 @@ fn the_predicate_is_exact() {
     let mut ids: Vec<_> =
         fleet.set.observations.iter().map(|f| f.envelope.observation_id().0).collect();
     ids.sort_unstable();
-    let urn = |kind: &str, digest: &Digest| json!({"uri": format!("urn:assay:{kind}:{digest}"), "digest": {"sha256": digest.hex()}});
+    let urn = |kind: &str, digest: &Digest| {
+        let uri = format!("urn:assay:{kind}:{digest}");
+        json!({"uri": uri, "digest": {"sha256": digest.hex()}})
+    };
     inputs.extend(ids.iter().map(|id| urn("observation", id)));
     inputs.extend(judgement.records.iter().map(|record| urn("record", record)));
     let expected = json!({

@@ -123,7 +123,9 @@ proptest! {
     ) {
         let required = required.min(operators as u32);
         let mut fleet =
-            if pinned { Fleet::new(operators, required) } else { Fleet::unpinned(operators, required) };
+            if pinned { Fleet::new(operators, required) } else {
+                Fleet::unpinned(operators, required)
+            };
         for event in &events {
             play(&mut fleet, event);
         }
