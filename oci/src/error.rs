@@ -203,7 +203,7 @@ impl Error {
                 "the registry or the layout is damaged or dishonest: fetch from another copy"
             }
             ErrorKind::Malformed | ErrorKind::IndexInIndex => {
-                "the publisher has to push the document again in a form that all runtimes read alike"
+                "the publisher has to push it again, in a form that all runtimes read alike"
             }
             ErrorKind::TagMoved => "decide again, with the digest that the tag names now",
             ErrorKind::NetworkRefused => {

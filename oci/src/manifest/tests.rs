@@ -18,9 +18,12 @@ fn manifest(extra: &str) -> String {
 
 fn index(entry_extra: &str) -> String {
     format!(
-        r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{{"mediaType":"{}","digest":"sha256:{HEX}","size":3{entry_extra}}}]}}"#,
+        r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#,
         media::OCI_INDEX,
-        media::OCI_MANIFEST,
+        format_args!(
+            r#"{{"mediaType":"{}","digest":"sha256:{HEX}","size":3{entry_extra}}}"#,
+            media::OCI_MANIFEST
+        ),
     )
 }
 
@@ -108,7 +111,9 @@ fn null_is_as_if_absent() {
 
 proptest! {
     #[test]
-    fn descriptors_round_trip(size in any::<u64>(), os in "[a-z]{1,8}", key in "\\PC{0,9}", value in "\\PC{0,9}") {
+    fn descriptors_round_trip(
+        size in any::<u64>(), os in "[a-z]{1,8}", key in "\\PC{0,9}", value in "\\PC{0,9}",
+    ) {
         let mut descriptor = Descriptor::of("a/b", b"x");
         descriptor.size = size;
         descriptor.platform = Some(Platform { os, architecture: "amd64".into(), variant: None });

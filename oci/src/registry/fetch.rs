@@ -35,11 +35,12 @@ impl Fetcher {
     /// Opens a file; none where the server says definitely that there is none.
     pub async fn get(&self, url: &str, bytes_max: u64) -> Result<Option<FetchBody>, Error> {
         let parsed = Url::parse(url).map_err(|error| {
-            Error::malformed(url, "a URL like https://host/path", error.to_string())
+            Error::malformed("a file's address", "a URL like https://host/path", error.to_string())
         })?;
+        let what = http::shown(&parsed);
         let ask = Ask {
             method: Method::GET,
-            what: url,
+            what: &what,
             headers: HeaderMap::new(),
             body: None,
             authorization: None,
@@ -50,13 +51,13 @@ impl Fetcher {
         loop {
             let (error, retry_after) = match self.http.send(&ask).await {
                 Ok(answer) => match answer.response.status() {
-                    StatusCode::OK => return Ok(Some(FetchBody::new(answer, bytes_max, url)?)),
+                    StatusCode::OK => return Ok(Some(FetchBody::new(answer, bytes_max, &what)?)),
                     StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(None),
                     status if http::is_transient(status) => {
                         let wait = http::retry_after(answer.response.headers());
-                        (http::status_error(answer, url).await, wait)
+                        (http::status_error(answer, &what).await, wait)
                     }
-                    _ => return Err(http::status_error(answer, url).await),
+                    _ => return Err(http::status_error(answer, &what).await),
                 },
                 Err(Failure { error, again: true }) => (error, None),
                 Err(Failure { error, again: false }) => return Err(error),

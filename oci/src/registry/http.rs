@@ -127,7 +127,8 @@ impl Http {
         }
         let response = request.send().await.map_err(|error| failure(error, ask.what))?;
         tracing::debug!(
-            http.method = %ask.method, http.url = shown(&ask.url), http.status = response.status().as_u16(),
+            http.method = %ask.method, http.url = shown(&ask.url),
+            http.status = response.status().as_u16(),
             "the registry answered"
         );
         Ok(Answer { response, origin })
@@ -295,6 +296,7 @@ fn chain(error: &dyn StdError) -> String {
 /// The error that a status means. Reads a little of the body for the registry's own words.
 pub(super) async fn status_error(mut answer: Answer, what: &str) -> Error {
     let status = answer.response.status().as_u16();
+    let wait = retry_after(answer.response.headers());
     let words = body(&mut answer.response, ERROR_BODY_BYTES_MAX, what).await;
     let detail = words.ok().and_then(|bytes| registry_words(&bytes));
     let detail = detail.map_or(String::new(), |words| format!(" ({words})"));
@@ -303,7 +305,8 @@ pub(super) async fn status_error(mut answer: Answer, what: &str) -> Error {
         401 | 403 => Error::Denied { what, status, detail },
         404 => Error::NotFound { what, detail },
         _ => {
-            let cause = format!("HTTP status {status}{detail}");
+            let wait = wait.map(|wait| format!(", to be asked again in {} s", wait.as_secs()));
+            let cause = format!("HTTP status {status}{detail}{}", wait.unwrap_or_default());
             Error::Unavailable { what, cause, status: Some(status) }
         }
     }

@@ -89,7 +89,8 @@ async fn with_password(realm: Realm) -> (Registry, tempfile::TempDir) {
     let registry =
         published(RegistryOptions { access: Some(access), ..RegistryOptions::default() }).await;
     let folder = tempfile::tempdir().unwrap();
-    let config = serde_json::json!({ "auths": { registry.host(): { "username": "u", "password": "secret" } } });
+    let entry = serde_json::json!({ "username": "u", "password": "secret" });
+    let config = serde_json::json!({ "auths": { registry.host(): entry } });
     std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
     (registry, folder)
 }

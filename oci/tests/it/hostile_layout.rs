@@ -273,7 +273,10 @@ async fn broken_referrers_are_problems_not_silence() {
     let empty = folder.blob(media::EMPTY, b"{}");
     let bundle = folder.blob(media::BUNDLE_V03, b"{\"a bundle\":1}");
     let other = folder.blob(media::BUNDLE_V03, b"{\"another\":1}");
-    let about = |subject: &Descriptor| json!({ "artifactType": media::BUNDLE_V03, "subject": subject.to_json() });
+    let about = |subject: &Descriptor| {
+        let subject = subject.to_json();
+        json!({ "artifactType": media::BUNDLE_V03, "subject": subject })
+    };
     let good = folder.manifest(about(&image), &empty, std::slice::from_ref(&bundle));
     let twins = folder.manifest(about(&image), &empty, &[bundle.clone(), other.clone()]);
     let foreign = folder.manifest(about(&other), &empty, std::slice::from_ref(&bundle));

@@ -57,13 +57,19 @@ fn tags_move_go_and_leave_strange_entries_alone() {
     let folder = tempfile::tempdir().unwrap();
     let writer = LayoutWriter::create(folder.path()).unwrap();
     let index = folder.path().join("index.json");
-    let strange = r#"{"schemaVersion":2,"x":[1.5],"manifests":[{"mediaType":"a/b","digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","size":1,"y":{"z":null}}]}"#;
+    let strange = format!(
+        r#"{{"schemaVersion":2,"x":[1.5],"manifests":[{{"mediaType":"a/b","digest":"sha256:{}",{}"#,
+        "0".repeat(64),
+        r#""size":1,"y":{"z":null}}]}"#
+    );
     fs::write(&index, strange).unwrap();
     let empty = |note: &str| {
-        format!(
-            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[],"annotations":{{"n":"{note}"}}}}"#,
-            media::OCI_INDEX
-        )
+        let annotations = serde_json::json!({ "n": note });
+        serde_json::json!({
+            "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [],
+            "annotations": annotations,
+        })
+        .to_string()
     };
     let one = writer.put_manifest(media::OCI_INDEX, empty("1").as_bytes()).unwrap();
     let two = writer.put_manifest(media::OCI_INDEX, empty("2").as_bytes()).unwrap();
@@ -139,15 +145,68 @@ fn many_writers_at_once_lose_no_tag() {
     assert_eq!(Layout::open(folder.path()).unwrap().entries().len(), 32);
 }
 
+/// Runs one test of this binary again with files limited to one block. A write beyond it fails as
+/// on a full disk, in the middle of the file.
+fn again_with_small_files(name: &str) {
+    let limited = "trap '' XFSZ; ulimit -f 1; exec \"$0\" --exact \"$1\" --nocapture";
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(limited)
+        .arg(std::env::current_exe().unwrap())
+        .arg(name)
+        .env("ASSAY_TEST_SMALL_FILES", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
 #[tokio::test]
 async fn a_full_disk_leaves_nothing_half_written() {
-    // A file where the folder of blobs should be a device that is always full.
+    if std::env::var_os("ASSAY_TEST_SMALL_FILES").is_none() {
+        again_with_small_files("layout_writer::a_full_disk_leaves_nothing_half_written");
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let writer = LayoutWriter::create(folder.path()).unwrap();
     let blobs = folder.path().join("blobs/sha256");
-    fs::remove_dir(&blobs).unwrap();
+    let destination = Destination::Layout(writer.clone());
+    let large = Bytes::from(vec![7; 4096]);
+    let error = destination.put_blob(&repository("a"), large).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert_eq!(names(&blobs), [""; 0]);
+
+    // index.json grows beyond the limit: the old one stays, whole.
+    let bytes = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [],
+    });
+    let small = writer.put_manifest(media::OCI_INDEX, bytes.to_string().as_bytes()).unwrap();
+    let failed =
+        (0..20).find(|n| writer.tag(&repository("a"), &tag(&format!("t{n}")), &small).is_err());
+    let written = failed.expect("a block holds fewer than twenty entries");
+    assert_eq!(Layout::open(folder.path()).unwrap().entries().len(), written);
+    assert_eq!(names(folder.path()), ["blobs", "index.json", "oci-layout"]);
+
+    // A layer that is streamed into its place.
+    let source = crate::published::open();
+    let reference = crate::published::reference(":demo/hello:latest");
+    let image = Image::read(&source, &reference).await.unwrap();
+    let manifest = source.manifest(image.repository(), &image.entries[0].descriptor.digest).await;
+    let manifest = manifest.unwrap();
+    let manifest = oci::manifest::read_image_manifest(&manifest.bytes, None, "it").unwrap();
+    let layer = &manifest.layers[0];
+    let path = writer.missing_blob(layer).unwrap().unwrap();
+    let result = source.blob_to_file(image.repository(), layer, 1 << 30, &path).await;
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(names(&blobs), [small.digest.hex()]);
+}
+
+#[tokio::test]
+async fn a_folder_that_goes_away_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = LayoutWriter::create(folder.path()).unwrap();
+    fs::remove_dir(folder.path().join("blobs/sha256")).unwrap();
     let destination = Destination::Layout(writer);
     let error = destination.put_blob(&repository("a"), Bytes::from_static(b"x")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-    assert_eq!(names(folder.path()), ["blobs", "index.json", "oci-layout"]);
 }

@@ -4,6 +4,7 @@
 mod access;
 mod addresses;
 mod faults;
+mod fetching;
 mod hostile_layout;
 mod layout_writer;
 mod peers;

@@ -183,11 +183,9 @@ async fn legacy_signatures_are_not_switched_off_unless_a_person_says_so() {
 #[tokio::test]
 async fn a_registry_that_claims_the_api_and_lists_nothing_gets_the_tag() {
     let scene = scene(options(true, true), "hello").await;
-    let empty = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [] });
-    let what = What::Instead(
-        "application/vnd.oci.image.index.v1+json".into(),
-        empty.to_string().into_bytes(),
-    );
+    let index = oci::media::OCI_INDEX;
+    let empty = json!({ "schemaVersion": 2, "mediaType": index, "manifests": [] });
+    let what = What::Instead(index.into(), empty.to_string().into_bytes());
     scene._registry.fault(Fault::get("/referrers/", what));
     let pushed = push(&scene, &scene.sidecar, Place::Sidecar, 1).await;
     assert!(pushed.tagged);
@@ -213,6 +211,22 @@ async fn a_tag_that_somebody_else_writes_at_the_same_time_is_read_again() {
     assert!(error.to_string().contains("other writers"), "{error}");
     // The old verdict is still there: it goes only after the new one is found.
     assert_eq!(bundles(&scene, &scene.sidecar).await, [bundle(2)]);
+}
+
+#[tokio::test]
+async fn uploads_go_to_the_registry_itself_or_nowhere() {
+    let scene = scene(options(true, true), "hello").await;
+    let elsewhere = Registry::start(RegistryOptions::default()).await;
+    let location = format!("http://{}/v2/x/blobs/uploads/1", elsewhere.host());
+    scene._registry.fault(Fault::any("/blobs/uploads/", What::UploadTo(location)));
+    let error = try_push(&scene, &scene.sidecar, Place::Sidecar, 1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NetworkRefused, "{error}");
+    scene._registry.heal();
+    let target = format!("http://{}/", elsewhere.host());
+    scene._registry.fault(Fault::any("/blobs/uploads/", What::Redirect(target)));
+    let error = try_push(&scene, &scene.sidecar, Place::Sidecar, 1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(elsewhere.seen(), []);
 }
 
 #[tokio::test]

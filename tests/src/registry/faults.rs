@@ -40,6 +40,8 @@ pub enum What {
     Hang,
     /// 307 to this URL.
     Redirect(String),
+    /// 202 with this `Location`, as an upload is begun.
+    UploadTo(String),
     /// 200 with this media type and these bytes, whatever was asked.
     Instead(String, Vec<u8>),
     /// The right answer without these headers.
@@ -146,6 +148,7 @@ pub(super) async fn inject(State(faults): State<Faults>, request: Request, next:
         What::Redirect(url) => {
             (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, url)]).into_response()
         }
+        What::UploadTo(url) => (StatusCode::ACCEPTED, [(header::LOCATION, url)]).into_response(),
         What::Instead(media_type, bytes) => {
             ([(header::CONTENT_TYPE, media_type)], bytes).into_response()
         }
