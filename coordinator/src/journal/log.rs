@@ -143,6 +143,8 @@ struct Run {
     bytes: Vec<u8>,
     offsets: Vec<u32>,
     groups: Vec<Vec<Stored>>,
+    /// The position and the chain after the last record in it; none while there is no record.
+    after: Option<(u64, Digest)>,
 }
 
 impl<D: Disk> Log<D> {
@@ -214,10 +216,7 @@ impl<D: Disk> Log<D> {
         let (time, last) = (group.time, group.records.len().saturating_sub(1));
         let mut stored = Vec::with_capacity(group.records.len());
         // The run's own position and chain: `self` moves on only when the bytes are in the file.
-        let (mut next, mut previous) = match run.groups.last().and_then(|group| group.last()) {
-            Some(before) => (before.position.0 + 1, before.chain),
-            None => (self.next, self.chain),
-        };
+        let (mut next, mut previous) = run.after.unwrap_or((self.next, self.chain));
         for (i, record) in group.records.into_iter().enumerate() {
             let offset = self.end + run.bytes.len() as u64;
             let continued = i < last;
@@ -228,17 +227,17 @@ impl<D: Disk> Log<D> {
             let position = JournalPosition(next);
             stored.push(Stored { position, time, kind, public, continued, about, body, chain });
             (next, previous) = (next + 1, chain);
+            run.after = Some((next, previous));
         }
         run.groups.push(stored);
     }
 
     fn flush(&mut self, run: &mut Run, written: &mut Written) -> Result<(), JournalError> {
-        let Run { bytes, offsets, groups } = std::mem::take(run);
-        let Some(last) = groups.iter().rev().find_map(|group| group.last()) else {
+        let Run { bytes, offsets, groups, after } = std::mem::take(run);
+        let Some((next, chain)) = after else {
             written.groups.extend(groups);
             return Ok(());
         };
-        let (next, chain) = (last.position.0 + 1, last.chain);
         let end = self.end + bytes.len() as u64;
         self.allocate(end)?;
         if let Err(error) = self.file.write_at(&bytes, self.end) {
