@@ -95,7 +95,7 @@ impl NetworkPolicy {
     }
 
     /// Checks scheme, user part and literal addresses of a URL. Names are checked when they are
-    /// resolved, see [`Resolver`].
+    /// resolved for a connection.
     pub fn check(&self, url: &Url, what: &str) -> Result<Origin, Error> {
         let refuse = |found: String| Error::NetworkRefused {
             what: what.to_owned(),

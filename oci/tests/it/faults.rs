@@ -18,9 +18,21 @@ async fn hello() -> (Registry, ImageSource, ImageReference) {
     (registry, source, reference)
 }
 
+/// The source for a fault: an impatient one where waiting is the point.
+fn source_for(what: &What, registry: &Registry, patient: ImageSource) -> ImageSource {
+    match what {
+        What::Hang | What::Slow(_) => {
+            let options = crate::hasty(registry.policy());
+            ImageSource::Registry(oci::Registry::new(&options))
+        }
+        _ => patient,
+    }
+}
+
 /// What reading the image ends with, under one fault on its manifests.
 async fn reading(what: What) -> Error {
     let (registry, source, reference) = hello().await;
+    let source = source_for(&what, &registry, source);
     registry.fault(Fault::get("/manifests/", what));
     let error = Image::read(&source, &reference).await.unwrap_err();
     assert!(!error.hint().is_empty());
@@ -123,6 +135,7 @@ async fn a_failure_while_looking_for_evidence_is_an_error_never_none() {
     ] {
         let (registry, source, reference) = hello().await;
         let image = Image::read(&source, &reference).await.unwrap();
+        let source = source_for(&what, &registry, source);
         registry.fault(Fault::any(path, what.clone()));
         let error = discover_image(&source, &image).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{path} {what:?}: {error}");

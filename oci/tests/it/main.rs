@@ -17,18 +17,27 @@ mod registry;
 use oci::{Credentials, ImageReference, ImageSource, NetworkPolicy, SourceOptions, Timing};
 use std::time::Duration;
 
-/// Short timeouts and waits, so that faults show at once; no credentials.
+/// Short waits between attempts, so that faults show at once; no credentials.
 pub fn options(network: NetworkPolicy) -> SourceOptions {
     let timing = Timing {
-        connect: Duration::from_secs(2),
-        idle: Duration::from_millis(400),
-        answer: Duration::from_millis(1500),
-        blob: Duration::from_millis(1500),
+        connect: Duration::from_secs(5),
+        idle: Duration::from_secs(20),
+        answer: Duration::from_secs(30),
+        blob: Duration::from_secs(30),
         attempts: 3,
         backoff: Duration::from_millis(20),
         wait_max: Duration::from_secs(2),
     };
     SourceOptions { network, credentials: Credentials::Anonymous, timing }
+}
+
+/// The same with timeouts short enough to wait for.
+pub fn hasty(network: NetworkPolicy) -> SourceOptions {
+    let mut options = options(network);
+    options.timing.idle = Duration::from_secs(1);
+    options.timing.answer = Duration::from_secs(3);
+    options.timing.blob = Duration::from_secs(3);
+    options
 }
 
 /// A reference into a registry and a source for it.

@@ -7,8 +7,9 @@
 use crate::options;
 use attest::{Repository, evidence::EvidenceKind, time::Timestamp};
 use oci::{
-    BundlePush, Copy, Destination, ErrorKind, HostException, Image, ImageReference, ImageSource,
-    NetworkPolicy, Place, Registry, Tag, discover, discover_image, push_bundle,
+    BundlePush, Copy, Credentials, Destination, ErrorKind, HostException, Image, ImageReference,
+    ImageSource, NetworkPolicy, Place, Registry, Tag, Target, discover, discover_image,
+    push_bundle,
 };
 use std::{
     collections::BTreeSet,
@@ -18,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+/// `u` with the password `secret`, as bcrypt.
+const HTPASSWD: &str = "u:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
 const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 
 /// A program of the machine; none, and a line that says so, if it is not there.
@@ -57,37 +60,47 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-async fn wait_for(host: &str) {
-    for _ in 0..100 {
-        if tokio::net::TcpStream::connect(host).await.is_ok() {
-            return;
+/// Starts a program that listens on the address it is given, at a port that was free just now.
+/// Should somebody else take the port in between, the program ends and is started again.
+async fn listening(command: impl Fn(&str, &Path) -> Command) -> Peer {
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().unwrap();
+        let host = format!("127.0.0.1:{}", free_port());
+        let mut command = command(&host, folder.path());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut peer = Peer { child, host, _folder: folder };
+        for _ in 0..100 {
+            if peer.child.try_wait().unwrap().is_some() {
+                break;
+            }
+            if tokio::net::TcpStream::connect(&peer.host).await.is_ok() {
+                return peer;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("{host} did not come up in 10 s");
+    panic!("the program did not come up");
 }
 
-async fn debian() -> Option<Peer> {
+/// Debian's registry; `access` is the `auth` part of its configuration.
+async fn debian(access: &str) -> Option<Peer> {
     let program = program("docker-registry")?;
-    let folder = tempfile::tempdir().unwrap();
-    let host = format!("127.0.0.1:{}", free_port());
-    let config = format!(
-        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  \
-         delete:\n    enabled: true\nhttp:\n  addr: {host}\n",
-        folder.path().join("data").display()
-    );
-    let path = folder.path().join("config.yml");
-    std::fs::write(&path, config).unwrap();
-    let child = Command::new(program)
-        .arg("serve")
-        .arg(&path)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let peer = Peer { child, host, _folder: folder };
-    wait_for(&peer.host).await;
-    Some(peer)
+    let peer = listening(|host, folder| {
+        let password_file = folder.join("htpasswd");
+        std::fs::write(&password_file, HTPASSWD).unwrap();
+        let config = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    \
+             rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {host}\n{}",
+            folder.join("data").display(),
+            access.replace("FILE", &password_file.display().to_string()),
+        );
+        let path = folder.join("config.yml");
+        std::fs::write(&path, config).unwrap();
+        let mut command = Command::new(&program);
+        command.arg("serve").arg(path);
+        command
+    });
+    Some(peer.await)
 }
 
 async fn ggcr() -> Option<Peer> {
@@ -103,24 +116,17 @@ async fn ggcr() -> Option<Peer> {
         skipped(&format!("tests/peers/registry does not build: {why}"));
         return None;
     }
-    let host = format!("127.0.0.1:{}", free_port());
-    let child = Command::new(built)
-        .args(["-addr", &host])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let peer = Peer { child, host, _folder: folder };
-    wait_for(&peer.host).await;
-    Some(peer)
+    let peer = listening(|host, _| {
+        let mut command = Command::new(&built);
+        command.args(["-addr", host]);
+        command
+    });
+    Some(peer.await)
 }
 
 fn client(peer: &Peer) -> Registry {
     let exception = HostException { host: peer.host.clone(), plain_http: true, ca_pem: None };
-    let mut options = options(NetworkPolicy { hosts: vec![exception] });
-    options.timing.answer = Duration::from_secs(20);
-    options.timing.idle = Duration::from_secs(20);
-    Registry::new(&options)
+    Registry::new(&options(NetworkPolicy { hosts: vec![exception] }))
 }
 
 /// Pushes an image of the fixtures with all its evidence.
@@ -241,7 +247,7 @@ async fn verify_with_cosign(hello: &Repository, image: &Image, sidecar: &Reposit
 
 #[tokio::test]
 async fn debians_registry_without_the_referrers_api() {
-    if let Some(peer) = debian().await {
+    if let Some(peer) = debian("").await {
         exercise(peer, false).await;
     }
 }
@@ -250,5 +256,36 @@ async fn debians_registry_without_the_referrers_api() {
 async fn go_containerregistrys_registry_with_the_referrers_api() {
     if let Some(peer) = ggcr().await {
         exercise(peer, true).await;
+    }
+}
+
+#[tokio::test]
+async fn debians_registry_with_a_password() {
+    let access = "auth:\n  htpasswd:\n    realm: the test\n    path: FILE\n";
+    let Some(peer) = debian(access).await else { return };
+    let exception = HostException { host: peer.host.clone(), plain_http: true, ca_pem: None };
+    let repository: Repository = format!("{}/demo/hello", peer.host).parse().unwrap();
+    let manifest =
+        format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, oci::media::OCI_INDEX);
+    let tag: Tag = "latest".parse().unwrap();
+    for (password, allowed) in [("secret", true), ("wrong", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = serde_json::json!({ "username": "u", "password": password });
+        let config = serde_json::json!({ "auths": { peer.host.as_str(): entry } });
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let mut options = options(NetworkPolicy { hosts: vec![exception.clone()] });
+        options.credentials = Credentials::DockerIn(folder.path().to_owned());
+        let registry = Registry::new(&options);
+        let target = Target::Tag(tag.clone());
+        let bytes = bytes::Bytes::from(manifest.clone());
+        let index = oci::media::OCI_INDEX;
+        let pushed = registry.push_manifest(&repository, &target, index, bytes, None).await;
+        let read = registry.resolve(&repository, &target).await;
+        if allowed {
+            assert_eq!(read.unwrap().digest, pushed.unwrap());
+        } else {
+            assert_eq!(pushed.unwrap_err().kind(), ErrorKind::Denied);
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::Denied);
+        }
     }
 }
