@@ -21,8 +21,8 @@ use crate::{
 use attest::{
     Digest,
     observation::{
-        Builder, Compared, Durations, Hint, LayerHygieneFact, LayerOutput, Outcome, Output, Refusal,
-        Searched, Source,
+        Builder, Compared, Durations, Hint, LayerHygieneFact, LayerOutput, Outcome, Output,
+        Refusal, Searched, Source,
     },
     recipe::{Derivation, Recipe},
 };

@@ -42,6 +42,10 @@ const HOLD_SECONDS: u32 = 30;
 /// A clock that is further off than this is said aloud.
 const CLOCK_SKEW_MAX_SECONDS: i64 = 300;
 
+/// Every architecture that apko knows, in Go's words.
+const ARCHITECTURES: [&str; 8] =
+    ["386", "amd64", "arm", "arm64", "loong64", "ppc64le", "riscv64", "s390x"];
+
 /// Why the worker ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -438,7 +442,7 @@ fn backoff(failures: u32) -> Duration {
 fn capabilities() -> v1::Capabilities {
     v1::Capabilities {
         // The apko assembler runs no foreign code: every architecture is built anywhere.
-        architectures: vec!["*".to_owned()],
+        architectures: ARCHITECTURES.map(str::to_owned).to_vec(),
         rebuilders: vec!["apko".to_owned()],
         isolation: "process".to_owned(),
     }

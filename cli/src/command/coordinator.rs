@@ -1,0 +1,100 @@
+//! `assay coordinator …`: makes a coordinator's folder, checks it, runs it.
+
+use crate::{
+    exit::{Failure, Outcome},
+    output,
+};
+use coordinator::{
+    daemon::Daemon,
+    queue::Limits,
+    setup::{InitOptions, Loaded, init},
+};
+use std::{net::SocketAddr, path::PathBuf};
+use tokio_util::sync::CancellationToken;
+
+/// Subcommands of `coordinator`.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Makes a coordinator's folder: keys, certificates, a commented configuration.
+    Init {
+        /// The folder; it must be empty or not exist.
+        dir: PathBuf,
+        /// Where gRPC listens.
+        #[arg(long, default_value = "127.0.0.1:7443")]
+        listen: SocketAddr,
+        /// Where HTTPS listens.
+        #[arg(long, default_value = "127.0.0.1:7480")]
+        listen_http: SocketAddr,
+        /// Names and addresses that the certificate is for.
+        #[arg(long = "name", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned()])]
+        names: Vec<String>,
+        /// The URI that it signs as; choose one that you own.
+        #[arg(long, default_value = "https://localhost/assay")]
+        verifier_id: String,
+    },
+    /// Runs the coordinator until it is told to stop.
+    Run {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Reads the configuration and everything it names, and says whether it is good.
+    CheckConfig {
+        /// The folder.
+        dir: PathBuf,
+    },
+}
+
+/// Runs a subcommand.
+pub async fn run(command: Command) -> Outcome {
+    match command {
+        Command::Init { dir, listen, listen_http, names, verifier_id } => {
+            init(&dir, &InitOptions { listen, listen_http, names, verifier_id })?;
+            output::say(&format!(
+                "wrote {0}: coordinator.toml, policy.toml, keys and certificates. Workers and \
+                 clients need {0}/ca.pem and {0}/verdict.pub; admin.key is for administrators",
+                dir.display()
+            ));
+            Ok(0)
+        }
+        Command::Run { dir } => {
+            let loaded = read(&dir)?;
+            let limits = limits(&loaded);
+            let daemon = Daemon::open(loaded, limits).await?;
+            output::say(&format!("gRPC on {}, HTTPS on {}", daemon.grpc, daemon.http));
+            let stop = CancellationToken::new();
+            let signals = tokio::spawn(super::signals(stop.clone(), CancellationToken::new()));
+            let result = daemon.run(stop).await;
+            signals.abort();
+            result?;
+            Ok(0)
+        }
+        Command::CheckConfig { dir } => {
+            let loaded = read(&dir)?;
+            output::data(&format!(
+                "{}: good\n{}",
+                dir.join("coordinator.toml").display(),
+                loaded.policy.explain()
+            ))?;
+            Ok(0)
+        }
+    }
+}
+
+fn read(dir: &std::path::Path) -> Result<Loaded, Failure> {
+    use coordinator::setup::ConfigError;
+    Loaded::read(dir).map_err(|error| match error {
+        ConfigError::Policy { .. } => Failure::Policy(error.to_string()),
+        ConfigError::Invalid { .. } => Failure::Usage(error.to_string()),
+        other => other.into(),
+    })
+}
+
+/// The queue's numbers, with those that the configuration sets.
+fn limits(loaded: &Loaded) -> Limits {
+    let own = &loaded.config.limits;
+    let mut limits = Limits::default();
+    limits.unfinished_max = own.waiting_jobs_max as u64;
+    limits.announce.burst = u64::from(own.submissions_per_minute.max(1));
+    limits.announce.per_second = u64::from(own.submissions_per_minute.div_ceil(60).max(1));
+    limits
+}

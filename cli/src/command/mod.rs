@@ -1,0 +1,34 @@
+//! One file for each command: arguments, one call into a library, and how the answer is said.
+
+pub mod coordinator;
+pub mod demo;
+pub mod diff;
+pub mod fleet;
+pub mod history;
+pub mod operator;
+pub mod policy_file;
+pub mod shell;
+pub mod status;
+pub mod submit;
+pub mod verify;
+pub mod watch;
+pub mod worker;
+
+use tokio_util::sync::CancellationToken;
+
+/// SIGTERM or Ctrl-C once: drain; again: stop at once.
+pub async fn signals(drain: CancellationToken, now: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    for token in [drain, now] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        token.cancel();
+    }
+}

@@ -1,0 +1,201 @@
+//! `assay verify IMAGE`: rebuilds an image here.
+
+use super::policy_file;
+use crate::{
+    exit::{Failure, Outcome},
+    output::{self, Format},
+    progress::Spinner,
+};
+use attest::{
+    Platform,
+    policy::{Mirror, Policy},
+};
+use oci::ImageReference;
+use rebuild::compare::render_text;
+use std::{path::PathBuf, sync::Arc};
+use worker::{
+    material::{ContentStore, store::STORE_BYTES_MAX_DEFAULT},
+    pipeline::{
+        self, Signers, Workshop,
+        verify::{Verified, VerifyOptions},
+    },
+    report::{PlatformReport, VerifyReport},
+};
+
+/// Arguments of `verify`.
+///
+/// Example: assay verify registry.example/team/app:1.2 --policy policy.toml
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// registry/repo:tag, registry/repo@sha256:…, oci:DIR:REF or oci:DIR:REPO@sha256:…
+    image: String,
+    /// Whose word counts; else the user's own policy.
+    #[arg(long, conflicts_with = "any_signer")]
+    policy: Option<PathBuf>,
+    /// Rebuilds whoever signed, and says who did. Not for gates.
+    #[arg(long)]
+    any_signer: bool,
+    /// Only these platforms; the others are listed as unchecked.
+    #[arg(long = "platform")]
+    platforms: Vec<Platform>,
+    /// Reads materials whose URI starts with PREFIX from URL: PREFIX=URL.
+    #[arg(long = "mirror", value_parser = policy_file::mirror)]
+    mirrors: Vec<Mirror>,
+    /// Prints every difference.
+    #[arg(long)]
+    explain: bool,
+    /// Leaves the rebuilt image, the explanations and the evidence in this folder.
+    #[arg(long)]
+    keep: Option<PathBuf>,
+    /// Where inputs are kept between runs; else a folder that goes away.
+    #[arg(long, env = "ASSAY_STORE")]
+    store: Option<PathBuf>,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Runs the command.
+pub async fn run(args: Args) -> Outcome {
+    let reference: ImageReference = args
+        .image
+        .parse()
+        .map_err(|e: oci::reference::ReferenceError| Failure::Usage(e.to_string()))?;
+    let policy = if args.any_signer {
+        let own = args.policy.clone().or_else(policy_file::users_own);
+        own.map_or_else(|| Ok(Policy::default()), |path| policy_file::read(&path)).map(Arc::new)?
+    } else {
+        policy_file::find(args.policy.as_deref(), &args.image)?
+    };
+    let signers = if args.any_signer { Signers::Any } else { Signers::Policy };
+    if !args.any_signer {
+        let repository = reference.repository();
+        let source = pipeline::source_of(&reference);
+        if let Some(repository) = repository {
+            policy
+                .refuse_unsupported_publishers(source, &repository)
+                .map_err(|e| Failure::Policy(e.to_string()))?;
+        }
+    }
+    let work = tempfile::tempdir()?;
+    let store = args.store.clone().unwrap_or_else(|| work.path().join("store"));
+    let store = Arc::new(ContentStore::open(store, STORE_BYTES_MAX_DEFAULT)?);
+    let folder = work.path().to_owned();
+    let workshop = Workshop::new(policy, signers, args.mirrors.clone(), store, folder)?;
+    let options = VerifyOptions { platforms: args.platforms.clone(), keep: args.keep.clone() };
+    let spinner = Spinner::new(&format!("looking at {}", args.image));
+    let verified = pipeline::verify::verify(&workshop, &reference, &options, &spinner).await;
+    drop(spinner);
+    let verified = verified?;
+    if let Some(keep) = &args.keep {
+        keep_evidence(keep, &verified)?;
+    }
+    match args.format {
+        Format::Json => output::json(&verified.report)?,
+        Format::Text => output::data(&text(&verified, args.explain))?,
+    }
+    Ok(verified.report.exit)
+}
+
+fn keep_evidence(keep: &std::path::Path, verified: &Verified) -> Result<(), Failure> {
+    std::fs::create_dir_all(keep)?;
+    let report = serde_json::to_vec_pretty(&verified.report)?;
+    std::fs::write(keep.join("report.json"), report)?;
+    for (platform, explanation) in verified.report.platforms.iter().zip(&verified.explanations) {
+        if let Some(explanation) = explanation {
+            let entry = platform.entry.map(|e| format!("-{e}")).unwrap_or_default();
+            let name = platform.platform.to_string().replace('/', "-");
+            let path = keep.join(format!("explanation-{name}{entry}.json"));
+            std::fs::write(path, explanation.to_bytes()?)?;
+        }
+    }
+    let evidence = &verified.examined.discovery.evidence;
+    let evidence = serde_json::to_vec_pretty(evidence)?;
+    std::fs::write(keep.join("publisher-evidence.json"), evidence)?;
+    Ok(())
+}
+
+fn text(verified: &Verified, explain: bool) -> String {
+    let VerifyReport { image, index, outcome, platforms, platforms_unchecked, .. } =
+        &verified.report;
+    let rows: Vec<Vec<String>> = platforms.iter().map(row).collect();
+    let mut text = format!("{image}\n  {index}\n\n");
+    text.push_str(&output::table(&["PLATFORM", "OUTCOME", "LEVEL", "BUILDER", "WHY"], &rows));
+    for unchecked in platforms_unchecked {
+        text.push_str(&format!("{unchecked}  not checked\n"));
+    }
+    text.push('\n');
+    for platform in platforms {
+        text.push_str(&remarks(platform));
+    }
+    if explain {
+        for explanation in verified.explanations.iter().flatten() {
+            text.push_str(&render_text(explanation));
+            text.push('\n');
+        }
+    }
+    let follows = if verified.report.index_reproduced {
+        "; the index's own bytes follow from the evidence too"
+    } else {
+        ""
+    };
+    text.push_str(&format!("{}{follows}\n", outcome.as_str()));
+    text
+}
+
+fn row(platform: &PlatformReport) -> Vec<String> {
+    let entry = platform.entry.map(|e| format!(" (entry {e})")).unwrap_or_default();
+    let recipe = &platform.recipe;
+    let builder = match (&recipe.builder, &recipe.version) {
+        (Some(builder), Some(version)) => format!("{builder} {version}"),
+        (Some(builder), None) => builder.clone(),
+        _ => "-".to_owned(),
+    };
+    vec![
+        format!("{}{entry}", platform.platform),
+        platform.outcome.as_str().to_owned(),
+        platform.level.to_string(),
+        builder,
+        platform.detail.clone(),
+    ]
+}
+
+fn remarks(platform: &PlatformReport) -> String {
+    let name = &platform.platform;
+    let mut text = String::new();
+    let mut say = |line: String| {
+        let clean: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        text.push_str(&format!("{name}: {clean}\n"));
+    };
+    if let Some(signer) = &platform.recipe.signer {
+        say(format!("recipe signed by {signer}"));
+    }
+    for hint in &platform.recipe.hints {
+        let decided = match hint.decided.as_slice() {
+            [] => String::new(),
+            paths => format!(", which decided {}", paths.join(", ")),
+        };
+        say(format!("taken from the published image: {}{decided}", hint.name));
+    }
+    for found in &platform.recipe.searched {
+        say(format!("found by trying: {} {}", found.flag, found.value));
+    }
+    for gap in platform.recipe.gaps.iter().skip(1) {
+        say(gap.to_string());
+    }
+    for contradiction in &platform.recipe.contradictions {
+        say(format!("contradiction: {contradiction}"));
+    }
+    for ignored in &platform.recipe.ignored {
+        say(format!("ignored: {}: {}", ignored.signer, ignored.reason));
+    }
+    if let Some(explanation) = &platform.explanation {
+        if !explanation.causes.is_empty() {
+            say(format!("causes: {}", explanation.causes.join(", ")));
+        }
+        for security in &explanation.security {
+            say(format!("security: {security}"));
+        }
+    }
+    text
+}

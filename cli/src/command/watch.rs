@@ -1,0 +1,88 @@
+//! `assay watch …`: repositories whose tags a coordinator follows.
+
+use super::fleet::{self, Connection};
+use crate::{
+    exit::Outcome,
+    output::{self, Format},
+};
+use proto::v1;
+
+/// Subcommands of `watch`.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Follows a repository: new tags, and tags that name another image, are submitted.
+    Add {
+        /// registry.example/team/app
+        repository: String,
+        /// Which tags; `*` matches any characters.
+        #[arg(long, default_value = "*")]
+        tags: String,
+        /// Seconds between looks.
+        #[arg(long, default_value_t = 900)]
+        interval: u32,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// What is followed, and how the last look went.
+    List {
+        /// How the result is printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Stops following.
+    Remove {
+        /// As `watch list` names it.
+        watch: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+/// Runs a subcommand.
+pub async fn run(command: Command) -> Outcome {
+    match command {
+        Command::Add { repository, tags, interval, connection } => {
+            let request =
+                v1::AddWatchRequest { repository, tag_pattern: tags, interval_seconds: interval };
+            let answer = connection.images()?.add_watch(request).await.map_err(fleet::failed)?;
+            output::data(&answer.into_inner().watch)?;
+        }
+        Command::List { format, connection } => {
+            let request = v1::ListWatchesRequest {};
+            let answer = connection.images()?.list_watches(request).await.map_err(fleet::failed)?;
+            print(&answer.into_inner().watches, format)?;
+        }
+        Command::Remove { watch, connection } => {
+            let request = v1::RemoveWatchRequest { watch };
+            connection.images()?.remove_watch(request).await.map_err(fleet::failed)?;
+        }
+    }
+    Ok(0)
+}
+
+fn print(watches: &[v1::WatchedRepository], format: Format) -> std::io::Result<()> {
+    if format == Format::Json {
+        let list: Vec<_> = watches
+            .iter()
+            .map(|w| {
+                serde_json::json!({
+                    "watch": w.watch, "repository": w.repository, "tags": w.tag_pattern,
+                    "interval_seconds": w.interval_seconds, "last_checked": w.last_checked,
+                    "last_error": w.last_error,
+                })
+            })
+            .collect();
+        return output::json(&serde_json::json!({"schema": "assay/watch/v1", "watches": list}));
+    }
+    let rows: Vec<Vec<String>> = watches
+        .iter()
+        .map(|w| {
+            let every = format!("{} s", w.interval_seconds);
+            let row = [&w.watch, &w.repository, &w.tag_pattern, &every, &w.last_error];
+            row.map(Clone::clone).to_vec()
+        })
+        .collect();
+    output::data(&output::table(&["WATCH", "REPOSITORY", "TAGS", "EVERY", "LAST ERROR"], &rows))
+}
