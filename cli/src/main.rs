@@ -32,6 +32,9 @@ enum Command {
     Verify(command::verify::Args),
     /// Compares two images, difference by difference.
     Diff(command::diff::Args),
+    /// Drafts, checks and explains policy files.
+    #[command(subcommand)]
+    Policy(command::policy::Command),
     /// Runs and looks after a coordinator.
     #[command(subcommand)]
     Coordinator(command::coordinator::Command),
@@ -52,6 +55,9 @@ enum Command {
     /// Repositories whose tags a coordinator follows.
     #[command(subcommand)]
     Watch(command::watch::Command),
+    /// Decides whether an image may pass.
+    #[command(subcommand)]
+    Gate(command::gate::Command),
     /// A whole fleet in one process: published images, five operators, one of them dishonest.
     Demo(command::demo::Args),
     /// Shell completions.
@@ -83,6 +89,7 @@ async fn run(command: Command) -> exit::Outcome {
     match command {
         Command::Verify(args) => command::verify::run(args).await,
         Command::Diff(args) => command::diff::run(args).await,
+        Command::Policy(command) => command::policy::run(command).await,
         Command::Coordinator(command) => command::coordinator::run(command).await,
         Command::Operator(command) => command::operator::run(command).await,
         Command::Worker(command) => command::worker::run(command).await,
@@ -91,6 +98,7 @@ async fn run(command: Command) -> exit::Outcome {
         Command::History(args) => command::history::run(args).await,
         Command::Export(args) => command::history::export(args).await,
         Command::Watch(command) => command::watch::run(command).await,
+        Command::Gate(command) => command::gate::run(command).await,
         Command::Demo(args) => command::demo::run(args).await,
         Command::Completions(args) => command::shell::completions::<Cli>(&args),
         Command::Man(args) => command::shell::man::<Cli>(&args),

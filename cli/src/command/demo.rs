@@ -104,8 +104,19 @@ fn row(image: &DemoImage, platform: &v1::PlatformState) -> Vec<String> {
         level.to_owned(),
         format!("{}/{}", number("k"), number("n")),
         platform.attempt.to_string(),
-        text("reason"),
+        format!("{}{}", text("reason"), suspects(&judged)),
     ]
+}
+
+/// Who stands alone against others that agree.
+fn suspects(judged: &serde_json::Value) -> String {
+    let named = judged.get("suspects").and_then(|v| v.as_array());
+    let names: Vec<&str> = named.into_iter().flatten().filter_map(|v| v.as_str()).collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" Alone against them: {}.", names.join(", "))
+    }
 }
 
 /// Lets fresh processes decide from the kept evidence; counts those that decide otherwise.

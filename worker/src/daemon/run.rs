@@ -134,7 +134,13 @@ impl Worker {
                 break;
             }
             self.send_pending().await?;
-            let wait = self.sync(stop.drain.is_cancelled()).await?;
+            let draining = stop.drain.is_cancelled();
+            let wait = tokio::select! {
+                wait = self.sync(draining) => wait?,
+                // A held call must not hold up the end.
+                () = stop.now.cancelled() => break,
+                () = stop.drain.cancelled(), if !draining => continue,
+            };
             self.wait(wait, &stop).await?;
         }
         self.give_back().await;

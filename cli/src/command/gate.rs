@@ -1,0 +1,109 @@
+//! `assay gate check IMAGE`: decides, from a policy and evidence, whether an image may pass.
+//!
+//! Invariant: the decision is the gate library's; nothing is rebuilt here, and what could not be read
+//! is an error in every mode.
+
+use super::{fleet, policy_file};
+use crate::{
+    exit::{Failure, Outcome},
+    output::{self, Format},
+};
+use gate::{
+    Check, EvidenceSource, GateError, Report,
+    collect::{SourceError, options},
+};
+use oci::ImageReference;
+use std::path::PathBuf;
+
+/// Subcommands of `gate`.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Decides about an image. Exit 0: admitted.
+    Check(CheckArgs),
+}
+
+/// Arguments of `gate check`.
+///
+/// Example: assay gate check registry.example/app@sha256:… --policy gate.toml --evidence ./evidence
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The image.
+    image: String,
+    /// The gate's own policy.
+    #[arg(long)]
+    policy: PathBuf,
+    /// Where evidence is: a file, a folder, https://HOST of a coordinator, or oci://HOST/REPO.
+    #[arg(long = "evidence", value_parser = |t: &str| t.parse::<EvidenceSource>().map_err(|e: SourceError| e.to_string()))]
+    evidence: Vec<EvidenceSource>,
+    /// Does not read the image: decides about the digest in the reference from the evidence alone.
+    #[arg(long)]
+    offline: bool,
+    /// Returns the outcome's exit code whatever the mode.
+    #[arg(long)]
+    strict_exit: bool,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Runs a subcommand.
+pub async fn run(command: Command) -> Outcome {
+    match command {
+        Command::Check(args) => check(args).await,
+    }
+}
+
+async fn check(args: CheckArgs) -> Outcome {
+    let reference: ImageReference = args
+        .image
+        .parse()
+        .map_err(|e: oci::reference::ReferenceError| Failure::Usage(e.to_string()))?;
+    let policy = policy_file::read(&args.policy)?;
+    let options =
+        options(&policy, oci::registry::Credentials::default(), oci::registry::Timing::default());
+    let checked = gate::check(&Check {
+        reference: &reference,
+        policy: &policy,
+        evidence: &args.evidence,
+        options: &options,
+        now: fleet::now(),
+        offline: args.offline,
+    })
+    .await
+    .map_err(|error| match error {
+        GateError::Policy(_) => Failure::Policy(error.to_string()),
+        other => other.into(),
+    })?;
+    let report = &checked.report;
+    match args.format {
+        Format::Json => output::json(report)?,
+        Format::Text => output::data(&text(report))?,
+    }
+    Ok(if args.strict_exit { report.outcome_exit } else { report.exit })
+}
+
+fn text(report: &Report) -> String {
+    let rows: Vec<Vec<String>> = report
+        .platforms
+        .iter()
+        .map(|p| {
+            vec![
+                p.platform.to_string(),
+                p.ruling.outcome.to_string(),
+                p.ruling.level.to_string(),
+                format!("{}/{}", p.ruling.k, p.ruling.n),
+                p.ruling.decision.to_string(),
+            ]
+        })
+        .collect();
+    let table = output::table(&["PLATFORM", "OUTCOME", "LEVEL", "K/N", "DECISION"], &rows);
+    let ruling = &report.ruling;
+    let mut text = format!("{}\n\n{table}\n{}: {}\n", report.image, ruling.decision, ruling.reason);
+    if !ruling.to_pass.is_empty() {
+        text.push_str(&format!("to pass: {}\n", ruling.to_pass));
+    }
+    for suspect in &ruling.suspects {
+        text.push_str(&format!("stands alone against the others: {suspect}\n"));
+    }
+    text
+}

@@ -1,0 +1,68 @@
+//! `assay policy init|check|explain`: drafts, checks, puts into words.
+
+use super::policy_file;
+use crate::{
+    exit::{Failure, Outcome},
+    output,
+};
+use attest::{policy::Policy, trust};
+use oci::{Image, ImageReference, ImageSource, SourceOptions, discover_image};
+use std::path::PathBuf;
+use worker::pipeline::{network, source_of};
+
+/// Subcommands of `policy`.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Drafts a policy from the signers found beside an image. Nobody checked who they are.
+    Init {
+        /// The image.
+        image: String,
+        /// A policy, for its exceptions of network safety.
+        #[arg(long)]
+        policy: Option<PathBuf>,
+    },
+    /// Reads a policy file and everything it names. Exit 16: invalid.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Puts a policy into words.
+    Explain {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// Runs a subcommand.
+pub async fn run(command: Command) -> Outcome {
+    match command {
+        Command::Init { image, policy } => init(&image, policy).await,
+        Command::Check { file } => {
+            let policy = policy_file::read(&file)?;
+            output::data(&format!("{}: good, {}", file.display(), policy.digest()))?;
+            Ok(0)
+        }
+        Command::Explain { file } => {
+            output::data(&policy_file::read(&file)?.explain())?;
+            Ok(0)
+        }
+    }
+}
+
+async fn init(image: &str, policy: Option<PathBuf>) -> Outcome {
+    let reference: ImageReference =
+        image.parse().map_err(|e: oci::reference::ReferenceError| Failure::Usage(e.to_string()))?;
+    let policy = match policy {
+        Some(path) => policy_file::read(&path)?,
+        None => Policy::default(),
+    };
+    let options = SourceOptions { network: network(&policy), ..SourceOptions::default() };
+    let source = ImageSource::open(&reference, &options)?;
+    let found = Image::read(&source, &reference).await?;
+    let discovery = discover_image(&source, &found).await?;
+    let trust = trust::judge_evidence(trust::Signers::Any, found.repository(), &discovery.evidence);
+    let draft = trust.draft(source_of(&reference), found.repository());
+    output::data(&draft.to_toml())?;
+    output::say("a draft: put the publisher's key file beside it, and check whose key that is");
+    Ok(0)
+}
