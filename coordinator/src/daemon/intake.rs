@@ -20,7 +20,6 @@ use attest::{
     id::JobId,
     policy::Source,
     recipe::{Derivation, Recipe, derive},
-    time::Timestamp,
     trust::{self, judge_evidence},
 };
 use oci::{
@@ -158,9 +157,4 @@ async fn announce(
         super::judge::judge(core, id).await;
     }
     Ok(id)
-}
-
-/// The moment as records have it.
-pub fn moment() -> Timestamp {
-    super::judge::now()
 }

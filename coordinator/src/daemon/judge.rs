@@ -85,6 +85,7 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
     let facts = AnnouncedFacts {
         index: set.index_digest(),
         evidence: set.publisher.iter().map(|e| e.digest).collect(),
+        reopened_by: judgement.dissent.iter().flat_map(|d| d.observations.clone()).collect(),
     };
     let shared = Arc::clone(core);
     let body = record.to_json();

@@ -9,6 +9,7 @@ use crate::{
 };
 use attest::{
     Digest,
+    id::ObservationId,
     key::SigningKey,
     record::{JobAnnounce, Lease, Record},
     time::Timestamp,
@@ -58,6 +59,8 @@ pub struct AnnouncedFacts {
     pub index: Option<Digest>,
     /// The evidence that was known.
     pub evidence: Vec<Digest>,
+    /// Every dissent that was known: those who come now answer it.
+    pub reopened_by: Vec<ObservationId>,
 }
 
 /// The announcement of a job as it is now.
@@ -77,7 +80,7 @@ pub fn announcement(
         observations_wanted: u32::try_from(job.slots.len()).unwrap_or(u32::MAX),
         class: job.class.as_str().to_owned(),
         attempt: job.attempt,
-        reopened_by: Vec::new(),
+        reopened_by: facts.reopened_by.clone(),
         announced_at: now,
         eligible_checkpoint: None,
         beacon_round: None,

@@ -46,10 +46,8 @@ pub struct Examined {
 
 /// Fetches and judges what lies beside an image. Layers are not fetched.
 pub async fn examine(workshop: &Workshop, reference: &ImageReference) -> Result<Examined, Error> {
-    let options = SourceOptions {
-        network: super::network(&workshop.policy),
-        ..SourceOptions::default()
-    };
+    let options =
+        SourceOptions { network: super::network(&workshop.policy), ..SourceOptions::default() };
     let place = ImageSource::open(reference, &options)?;
     let image = Image::read(&place, reference).await?;
     let discovery = discover_image(&place, &image).await?;
