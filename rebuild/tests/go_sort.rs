@@ -52,7 +52,9 @@ fn keys(pattern: &str, n: usize) -> Vec<usize> {
 type Item = (usize, usize);
 
 /// Answers `a < b`.
-fn judge(pattern: &str, n: usize) -> Box<dyn FnMut(&Item, &Item) -> bool> {
+type Less = Box<dyn FnMut(&Item, &Item) -> bool>;
+
+fn judge(pattern: &str, n: usize) -> Less {
     match pattern {
         "adversary" => {
             let mut values = vec![n; n];

@@ -92,9 +92,10 @@ fn read(dir: &std::path::Path) -> Result<Loaded, Failure> {
 /// The queue's numbers, with those that the configuration sets.
 fn limits(loaded: &Loaded) -> Limits {
     let own = &loaded.config.limits;
-    let mut limits = Limits::default();
-    limits.unfinished_max = own.waiting_jobs_max as u64;
-    limits.announce.burst = u64::from(own.submissions_per_minute.max(1));
-    limits.announce.per_second = u64::from(own.submissions_per_minute.div_ceil(60).max(1));
-    limits
+    let defaults = Limits::default();
+    let announce = coordinator::queue::Rate {
+        burst: u64::from(own.submissions_per_minute.max(1)),
+        per_second: u64::from(own.submissions_per_minute.div_ceil(60).max(1)),
+    };
+    Limits { unfinished_max: own.waiting_jobs_max as u64, announce, ..defaults }
 }

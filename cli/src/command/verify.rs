@@ -73,7 +73,7 @@ pub async fn run(args: Args) -> Outcome {
         let source = pipeline::source_of(&reference);
         if let Some(repository) = repository {
             policy
-                .refuse_unsupported_publishers(source, &repository)
+                .refuse_unsupported_publishers(source, repository)
                 .map_err(|e| Failure::Policy(e.to_string()))?;
         }
     }

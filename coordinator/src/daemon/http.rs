@@ -86,8 +86,8 @@ struct Asked {
     platform: Option<Platform>,
 }
 
-fn read(query: &ImageQuery) -> Result<Asked, Response> {
-    let bad = |error: &dyn std::fmt::Display| problem(StatusCode::BAD_REQUEST, error);
+fn read(query: &ImageQuery) -> Result<Asked, Box<Response>> {
+    let bad = |error: &dyn std::fmt::Display| Box::new(problem(StatusCode::BAD_REQUEST, error));
     Ok(Asked {
         repository: query.repository.parse().map_err(|e: attest::name::NameError| bad(&e))?,
         manifest: query.manifest.parse().map_err(|e: attest::digest::DigestError| bad(&e))?,
@@ -102,7 +102,7 @@ fn read(query: &ImageQuery) -> Result<Asked, Response> {
 async fn evidence_of(State(core): State<Arc<Core>>, Query(query): Query<ImageQuery>) -> Response {
     let asked = match read(&query) {
         Ok(asked) => asked,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let failed = |error: &dyn std::fmt::Display| problem(StatusCode::SERVICE_UNAVAILABLE, error);
     let jobs = match core.store.jobs_of(&asked.repository, &asked.manifest) {
@@ -141,7 +141,7 @@ async fn attestation_of(
 ) -> Response {
     let asked = match read(&query) {
         Ok(asked) => asked,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let failed = |error: &dyn std::fmt::Display| problem(StatusCode::SERVICE_UNAVAILABLE, error);
     let jobs = match core.store.jobs_of(&asked.repository, &asked.manifest) {

@@ -140,8 +140,11 @@ async fn announce(
     let cap = config.limits.execution_seconds_max * 1000;
     let spec = JobSpec::new(subject, recipes, "apko", 0, config.observations_wanted, cap)?;
     let (id, settled) = (spec.id, spec.recipes.is_empty());
-    let facts =
-        AnnouncedFacts { index, evidence: set.publisher.iter().map(|e| e.digest).collect() };
+    let facts = AnnouncedFacts {
+        index,
+        evidence: set.publisher.iter().map(|e| e.digest).collect(),
+        reopened_by: Vec::new(),
+    };
     let pieces = evidence::pieces(&id, &set)?;
     let shared = Arc::clone(core);
     let attach = Box::new(move |job: &crate::queue::Job| {

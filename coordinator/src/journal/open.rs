@@ -10,7 +10,7 @@ use super::{
     floor,
     frame::{SEGMENT_HEADER_BYTES, SegmentHeader, chain_start},
     log::{Cut, Options, Recovery},
-    read::{Active, Reader, Segment, Shared},
+    read::{Active, Segment, Shared},
     recover::{self, Scan, Tail},
     segment,
 };
@@ -292,19 +292,4 @@ fn settle<D: Disk>(
     file.sync().map_err(io("sync the last segment in"))?;
     disk.sync_directory().map_err(io("sync the directory"))?;
     Ok(allocated.max(SEGMENT_HEADER_BYTES as u64))
-}
-
-/// A reader of a directory that this process does not write: `fsck`, `backup` of a stopped
-/// coordinator, other programs. Nothing is cut: a torn tail is simply not shown.
-pub(super) fn read_only<D: Disk>(disk: D) -> Result<(Reader<D>, Scan), JournalError> {
-    let names = disk.names().map_err(|error| JournalError::io("list", &disk.describe(), &error))?;
-    let firsts = segment::firsts(&names);
-    let Some(last) = firsts.last() else {
-        let expected = format!("a journal in {}", disk.describe());
-        return Err(JournalError::Files { expected, found: "no segment".into() });
-    };
-    let (file, bytes, header) = load(&disk, *last)?;
-    let scan = recover::scan(&bytes, &header, true, |_| {});
-    let shared = share(disk, &header, &firsts, &Arc::new(file), scan.offsets.clone(), scan.next);
-    Ok((Reader(Arc::new(shared)), scan))
 }

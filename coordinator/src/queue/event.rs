@@ -147,6 +147,7 @@ pub enum Need {
 
 /// What the caller must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // short-lived: made, journaled and dropped one by one
 pub enum Effect {
     /// Append to the journal, in this order.
     Journal(Transition),

@@ -58,7 +58,7 @@ pub use transition::{
 use attest::id::{JobId, LeaseId, WorkerId};
 use buckets::Buckets;
 use ready::Ready;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use timers::{Timer, Timers};
 use workers::Workers;
 
@@ -348,9 +348,9 @@ impl Queue {
         let heard = now.max(self.paused_until);
         for (i, slot) in job.slots.iter().enumerate() {
             let Some(grant) = slot.grant() else { continue };
-            if !self.leases.contains_key(&grant.lease) {
+            if let Entry::Vacant(vacant) = self.leases.entry(grant.lease) {
                 let (slot, worker) = (i as u32, grant.worker);
-                self.leases.insert(grant.lease, Held { job: id, slot, worker, heard });
+                vacant.insert(Held { job: id, slot, worker, heard });
                 self.workers.hold(&worker, grant.lease);
                 self.timers.arm(Timer::Lease(grant.lease), now);
             }

@@ -394,10 +394,7 @@ async fn a_refused_decision_leaves_no_trace<B: Backend>(backend: &B) {
     let attach: Attach =
         Box::new(move |job| vec![NewRecord::new(Kind::ANNOUNCE, job.id().0, long)]);
     let refused = store.act(event, attach).await.unwrap_err();
-    assert!(
-        matches!(refused, StoreError::Journal(crate::journal::JournalError::TooLong { .. })),
-        "{refused}"
-    );
+    assert!(matches!(refused, StoreError::Journal(JournalError::TooLong { .. })), "{refused}");
     assert_eq!(store.job(&spec("too-long", 1).id).unwrap(), None);
     let offers = at.offers(1).await;
     assert_eq!(offers.iter().map(|offer| offer.job).collect::<Vec<_>>(), vec![first]);

@@ -18,7 +18,9 @@ pub const ROW_BYTES_MAX: usize = 100_000;
 /// What a commit writes: none removes the key.
 pub type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// Keys and values, in order.
-pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+pub type Rows = Vec<Row>;
+/// Key and value.
+pub type Row = (Vec<u8>, Vec<u8>);
 
 /// The tables failed, or hold what they should not.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,7 +45,7 @@ pub trait Tables: Send + Sync + 'static {
     /// Rows from a key (inclusive) to another (exclusive), in order, at most `limit`.
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, TableError>;
     /// The last row in that range.
-    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, TableError>;
+    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, TableError>;
     /// Writes all of it or nothing.
     fn commit(&self, writes: &Writes) -> Result<(), TableError>;
 }
@@ -66,7 +68,7 @@ impl Tables for MemoryTables {
         Ok(range.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
-    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, TableError> {
+    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, TableError> {
         if from >= to {
             return Ok(None);
         }
@@ -135,7 +137,7 @@ impl Tables for SledTables {
         .collect()
     }
 
-    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, TableError> {
+    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, TableError> {
         if from >= to {
             return Ok(None);
         }

@@ -127,8 +127,14 @@ pub struct Witness {
 /// Replaces a draft by a refusal where it was made for other recipes than the job announces.
 pub fn check_recipes(draft: Draft, offer: &CheckedOffer) -> Draft {
     let spoke = draft.outcome.as_ref().is_some_and(|outcome| {
-        !matches!(outcome, Outcome::Refused { .. } | Outcome::Timeout { .. })
-            && !(draft.recipes.is_empty() && matches!(outcome, Outcome::LimitExceeded { .. }))
+        match outcome {
+            Outcome::Refused { .. } | Outcome::Timeout { .. } => false,
+            // A build that died of a limit may have died before it derived anything.
+            Outcome::LimitExceeded { .. } | Outcome::BuildFailed { .. } => {
+                !draft.recipes.is_empty()
+            }
+            _ => true,
+        }
     });
     if spoke && draft.recipes != offer.announce.recipes {
         let list = |digests: &[Digest]| {

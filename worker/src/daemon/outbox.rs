@@ -241,7 +241,7 @@ mod tests {
         let first = result(&key, 1, 7);
         Outbox::open(dir.path()).unwrap().put(&first).unwrap();
         let outbox = Outbox::open(dir.path()).unwrap();
-        assert_eq!(outbox.pending().unwrap(), [first.clone()]);
+        assert_eq!(outbox.pending().unwrap(), std::slice::from_ref(&first));
         assert!(matches!(outbox.put(&result(&key, 1, 8)), Err(OutboxError::Answered(_))));
         outbox.confirm(&first, &first.envelope, JournalPosition(41)).unwrap();
         assert!(outbox.pending().unwrap().is_empty());

@@ -138,13 +138,13 @@ impl Shelf<'_> {
                 .find(|r| r.name == request.name && r.version == request.version);
             if let Some(record) = record {
                 let uri = format!("{}/{}", verified.base, record.file_name());
-                return self.from_index(&uri, record, &verified.material).await;
+                return self.proven_by_index(&uri, record, &verified.material).await;
             }
         }
         self.by_own_signature(bases, !indexes.is_empty(), unread, &request).await
     }
 
-    async fn from_index(
+    async fn proven_by_index(
         &self,
         uri: &str,
         record: &IndexEntry,

@@ -84,10 +84,10 @@ fn package_order(database: &str) -> Vec<(String, String)> {
     for line in database.lines() {
         if let Some(name) = line.strip_prefix("P:") {
             order.push((name.to_owned(), String::new()));
-        } else if let (Some(version), Some(last)) = (line.strip_prefix("V:"), order.last_mut()) {
-            if last.1.is_empty() {
-                last.1 = version.to_owned();
-            }
+        } else if let (Some(version), Some(last)) = (line.strip_prefix("V:"), order.last_mut())
+            && last.1.is_empty()
+        {
+            version.clone_into(&mut last.1);
         }
     }
     order
