@@ -85,6 +85,6 @@ mod tests {
     #[test]
     fn tables_align_and_cannot_move_the_cursor() {
         let rows = vec![vec!["a\u{1b}[2J".to_owned(), "b".to_owned()]];
-        assert_eq!(super::table(&["IMAGE", "X"], &rows), "IMAGE   X\na?[2J   b\n");
+        assert_eq!(super::table(&["IMAGE", "X"], &rows), "IMAGE  X\na?[2J  b\n");
     }
 }

@@ -191,7 +191,7 @@ pub struct Route {
 
 /// The smallest power of two of MiB that holds this much.
 fn memory_class_needed(mib: u32) -> u32 {
-    if mib == 0 { 0 } else { mib.next_power_of_two().checked_ilog2().unwrap_or(32) }
+    if mib == 0 { 0 } else { mib.checked_next_power_of_two().map_or(32, u32::ilog2) }
 }
 
 /// The largest power of two of MiB that this much holds; 32 when nothing was said.
