@@ -14,8 +14,13 @@ use crate::{
     image::Asked,
     report::Report,
 };
-use attest::{policy::Policy, time::Timestamp};
+use attest::{
+    evidence_set::EvidenceSet,
+    policy::{Policy, Source},
+    time::Timestamp,
+};
 use oci::{ImageReference, ImageSource, SourceOptions};
+use std::collections::BTreeSet;
 
 /// What is to be decided.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +47,7 @@ pub struct Checked {
     /// The image; none where it could not be resolved.
     pub asked: Option<Asked>,
     /// The united evidence of each platform that has some.
-    pub sets: Vec<attest::evidence_set::EvidenceSet>,
+    pub sets: Vec<EvidenceSet>,
 }
 
 /// Decides. The only error is a policy that asks for what this version cannot check: it is refused
@@ -51,8 +56,7 @@ pub async fn check(check: &Check<'_>) -> Result<Checked, GateError> {
     match decided(check).await {
         Err(GateError::Policy(error)) => Err(GateError::Policy(error)),
         Err(error) => {
-            let image = check.reference.to_string();
-            let report = Report::unreadable(check.policy, image, &error, check.now);
+            let report = Report::unreadable(check.policy, check.reference, &error, check.now);
             Ok(Checked { report, asked: None, sets: Vec::new() })
         }
         Ok(checked) => Ok(checked),
@@ -60,14 +64,26 @@ pub async fn check(check: &Check<'_>) -> Result<Checked, GateError> {
 }
 
 async fn decided(check: &Check<'_>) -> Result<Checked, GateError> {
-    let Check { reference, policy, now, .. } = *check;
-    let Found { asked, gathered, collector } = find(check).await?;
+    let collector = Collector::open(check.evidence, check.options)?;
+    let found = find(check, &collector).await?;
+    collector.check_named(&found.asked)?;
+    judged(check.policy, &collector, found, check.now)
+}
+
+fn judged(
+    policy: &Policy,
+    collector: &Collector,
+    found: Found,
+    now: Timestamp,
+) -> Result<Checked, GateError> {
+    let Found { asked, gathered } = found;
+    policy.refuse_unsupported(asked.source, &asked.repository)?;
     let mut rulings = Vec::new();
     for (wanted, gathered) in asked.wanted.iter().zip(&gathered) {
         let siblings = collector.siblings(&asked, wanted);
         let ruling = assess(policy, &asked, wanted, gathered, &siblings, now);
         tracing::info!(
-            image = %reference, platform = %wanted.subject.platform, outcome = %ruling.outcome,
+            image = asked.image, platform = %wanted.subject.platform, outcome = %ruling.outcome,
             decision = %ruling.decision, "a platform was decided"
         );
         rulings.push((wanted.clone(), ruling));
@@ -84,14 +100,11 @@ pub struct Found {
     pub asked: Asked,
     /// The evidence of each platform, in the order of `asked.wanted`.
     pub gathered: Vec<Result<Gathered, GateError>>,
-    /// The sources.
-    pub collector: Collector,
 }
 
 /// Resolves the image and gathers the evidence of every platform.
-pub async fn find(check: &Check<'_>) -> Result<Found, GateError> {
-    let Check { reference, policy, evidence, options, offline, .. } = *check;
-    let collector = Collector::open(evidence, options)?;
+pub async fn find(check: &Check<'_>, collector: &Collector) -> Result<Found, GateError> {
+    let Check { reference, options, offline, .. } = *check;
     let known: Vec<_> = collector.local().collect();
     let (image, asked): (Option<ImageSource>, Asked) = if offline {
         (None, Asked::known(reference, &known)?)
@@ -100,12 +113,44 @@ pub async fn find(check: &Check<'_>) -> Result<Found, GateError> {
         let asked = Asked::read_or_known(&image, reference, &known).await?;
         (Some(image), asked)
     };
-    drop(known);
-    policy.refuse_unsupported(asked.source, &asked.repository)?;
-    collector.check_named(&asked)?;
     let mut gathered = Vec::new();
     for wanted in &asked.wanted {
         gathered.push(collector.gather(image.as_ref(), &asked, wanted).await);
     }
-    Ok(Found { asked, gathered, collector })
+    Ok(Found { asked, gathered })
+}
+
+/// What would happen to every image that the collector's files are about: the evidence alone is
+/// read, and each set is taken for what it says that it is about. For trying out a policy; it
+/// admits nothing.
+pub async fn rehearse(
+    policy: &Policy,
+    collector: &Collector,
+    options: &SourceOptions,
+    now: Timestamp,
+) -> Result<Vec<Report>, GateError> {
+    let mut reports = Vec::new();
+    for reference in &about(collector) {
+        let evidence = &[];
+        let check = Check { reference, policy, evidence, options, now, offline: true };
+        let report = match find(&check, collector).await {
+            Ok(found) => judged(policy, collector, found, now)?.report,
+            Err(error) => Report::unreadable(policy, reference, &error, now),
+        };
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+/// The images that files are about, by the digest of the index where there is one.
+fn about(collector: &Collector) -> BTreeSet<ImageReference> {
+    let reference = |set: &EvidenceSet| {
+        let digest = set.index_digest().unwrap_or(set.subject.digest);
+        let repository = set.subject.repository.clone();
+        match set.source {
+            Source::Registry => ImageReference::in_registry(repository, digest),
+            Source::Layout => ImageReference::in_layout(".", repository, digest),
+        }
+    };
+    collector.local().map(reference).collect()
 }

@@ -21,6 +21,7 @@ pub mod decision;
 pub mod error;
 pub mod image;
 pub mod outcome;
+pub mod promote;
 pub mod report;
 
 pub use assess::Ruling;

@@ -13,6 +13,7 @@ use crate::{
     outcome::{Admission, Outcome},
 };
 use attest::{Digest, Platform, Repository, policy::Policy, time::Timestamp};
+use oci::ImageReference;
 use serde::Serialize;
 
 /// The schema of the JSON.
@@ -112,14 +113,19 @@ impl Report {
     }
 
     /// Nobody knows which image it is, or what is known: an error, whatever the mode.
-    pub fn unreadable(policy: &Policy, image: String, error: &GateError, now: Timestamp) -> Self {
+    pub fn unreadable(
+        policy: &Policy,
+        reference: &ImageReference,
+        error: &GateError,
+        now: Timestamp,
+    ) -> Self {
         let (reason, to_pass) =
             (format!("{error}."), format!("It has to be readable: {}.", error.hint()));
         let ruling = undecided(policy, Outcome::Error, &reason, &to_pass, now);
         Self {
             schema: REPORT_SCHEMA,
-            image,
-            repository: None,
+            image: reference.to_string(),
+            repository: reference.repository().cloned(),
             digest: None,
             policy: policy.digest(),
             decided_at: now,

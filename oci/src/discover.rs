@@ -77,7 +77,10 @@ struct Search<'a> {
     repository: &'a Repository,
     found: Discovery,
     seen: BTreeSet<(Digest, Digest, EvidenceKind)>,
-    looked_at: BTreeSet<Digest>,
+    /// Digests whose attachments were looked for.
+    subjects: BTreeSet<Digest>,
+    /// Manifests that were read as being about a subject: (manifest, subject).
+    holders: BTreeSet<(Digest, Digest)>,
     bytes_left: u64,
 }
 
@@ -88,7 +91,8 @@ impl<'a> Search<'a> {
             repository,
             found: Discovery::default(),
             seen: BTreeSet::new(),
-            looked_at: BTreeSet::new(),
+            subjects: BTreeSet::new(),
+            holders: BTreeSet::new(),
             bytes_left: media::EVIDENCE_TOTAL_BYTES_MAX,
         }
     }
@@ -134,14 +138,14 @@ impl<'a> Search<'a> {
                 self.keep(EvidenceKind::UnsignedStatement, bytes.clone(), &holder, about);
             }
             // Newer BuildKit also lists it as a referrer of the platform: read it once.
-            self.looked_at.insert(holder);
+            self.holders.insert((holder, about));
         }
         Ok(())
     }
 
     /// Everything attached to `digest`.
     async fn attached(&mut self, digest: &Digest) -> Result<(), Error> {
-        if !self.looked_at.insert(*digest) {
+        if !self.subjects.insert(*digest) {
             return Ok(()); // the same manifest twice in one index
         }
         match self.source.referrers(self.repository, digest).await {
@@ -162,7 +166,7 @@ impl<'a> Search<'a> {
     }
 
     async fn referrer(&mut self, listed: &Descriptor, subject: &Digest) -> Result<(), Error> {
-        if self.looked_at.contains(&listed.digest) {
+        if !self.holders.insert((listed.digest, *subject)) {
             return Ok(());
         }
         let Some(manifest) = self.manifest(&listed.digest, subject).await? else { return Ok(()) };

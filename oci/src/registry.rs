@@ -52,6 +52,8 @@ const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json";
+/// Uploads up to here have the time of a small answer.
+const UPLOAD_BYTES_SMALL: usize = 1 << 20;
 /// The header with the digest that a registry computed.
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
@@ -253,9 +255,12 @@ impl Registry {
     /// status but success is an error.
     async fn small(&self, scope: &Scope, request: &Request<'_>) -> Result<Small, Error> {
         let timing = &self.inner.http.timing;
+        // An upload takes the time that its bytes take.
+        let large = request.body.as_ref().is_some_and(|body| body.len() > UPLOAD_BYTES_SMALL);
+        let whole = if large { timing.blob } else { timing.answer };
         let mut backoff = Backoff::new(timing);
         loop {
-            let failure = match self.answer_once(scope, request, timing.answer).await {
+            let failure = match self.answer_once(scope, request, whole).await {
                 Ok(answer) => match read_small(answer, request).await {
                     Ok(small) => return Ok(small),
                     Err(failure) => failure,

@@ -190,6 +190,29 @@ fn a_database_in_another_layer() {
     assert_eq!(found.explanation.events[0].layer, Some(1));
 }
 
+/// A database that is larger than what is kept of a file explains nothing, rather than half.
+#[test]
+fn a_database_that_is_too_large() {
+    let ours = database(&[("base", "1", &["usr/bin/base", "usr/bin/other"])]);
+    let files = [file(DATABASE, ours.as_bytes()), file("usr/bin/other", b"")];
+    let (a, b) = (image(&[&tar(&files)]), image(&[&tar(&files[..1])]));
+    for (bytes, expected) in [(1000, 0), (30, 0)] {
+        let limits = Limits { capture_file_bytes_max: bytes, ..Limits::default() };
+        let found = compare(&a, &b, &Options { limits, searched: vec![] }).unwrap();
+        assert_eq!(kinds(&found), ["file.added"]);
+        let unowned = causes(&found).iter().filter(|c| **c == "package.unowned_file").count();
+        assert_eq!(unowned, expected, "{bytes}");
+    }
+    let stray = [file(DATABASE, ours.as_bytes()), file("usr/bin/stray", b"")];
+    let a = image(&[&tar(&stray)]);
+    for (bytes, expected) in [(1000, 1), (30, 0)] {
+        let limits = Limits { capture_file_bytes_max: bytes, ..Limits::default() };
+        let found = compare(&a, &b, &Options { limits, searched: vec![] }).unwrap();
+        let unowned = causes(&found).iter().filter(|c| **c == "package.unowned_file").count();
+        assert_eq!(unowned, expected, "{bytes}");
+    }
+}
+
 #[test]
 fn dpkg_databases() {
     let status = |version: &str| {

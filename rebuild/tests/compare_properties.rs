@@ -121,7 +121,8 @@ proptest! {
     #[test]
     fn any_blob(blob in prop::collection::vec(any::<u8>(), 0..3000), prefix in 0usize..6) {
         let magic: &[&[u8]] = &[
-            b"", b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18\x02\0\0\0ab",
+            b"", b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"\x28\xb5\x2f\xfd",
+            b"\x50\x2a\x4d\x18\x02\0\0\0ab",
             b"\x1f\x8b\x08\x1e\0\0\0\0\0\xff", b"\x1f\x8b",
         ];
         let blob = [magic[prefix], &blob].concat();

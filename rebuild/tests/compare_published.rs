@@ -223,6 +223,15 @@ fn tampering_is_located_to_the_byte() {
 fn an_extra_key_is_of_class_trust() {
     let found = run(&case("planted-key", AMD64), &case("hello", AMD64));
     assert!(found.explanation.causes.iter().any(|cause| cause.class() == Class::Trust));
+    assert!(found.explanation.only_adds_below("etc/apk/keys"));
+    assert!(found.explanation.only_adds_below("etc"));
+    assert!(!found.explanation.only_adds_below("etc/apk/key"));
+    let tampered = run(&case("tampered", AMD64), &case("hello", AMD64));
+    assert!(!tampered.explanation.only_adds_below("usr"));
+    let both = run(&case("planted-key", AMD64), &case("tampered", AMD64));
+    assert!(!both.explanation.only_adds_below("etc/apk/keys"));
+    let removed = run(&case("hello", AMD64), &case("planted-key", AMD64));
+    assert!(!removed.explanation.only_adds_below("etc/apk/keys"));
 }
 
 /// All images of all cases: equal to themselves, and at level `config` when we did not compress,

@@ -258,9 +258,18 @@ async fn only_true_attestation_manifests_are_left_out() {
     assert_eq!(judged, expected.map(|(at, text)| (at, text.to_owned())));
     assert_eq!(found.attestations.len(), 1);
 
+    // Entries 4 and 5 are the left-out manifest once more, now to be judged: what is attached to
+    // them is looked for, although the manifest was read as evidence before.
+    let empty = folder.blob(media::EMPTY, b"{}");
+    let bundle = folder.blob(media::BUNDLE_V03, b"{}");
+    let about = json!({ "artifactType": media::BUNDLE_V03, "subject": truthful.to_json() });
+    let referrer = folder.manifest(about, &empty, &[bundle]);
+    folder.tag("x:referrer", &referrer);
     let discovery = discover_image(&folder.open().unwrap(), &found).await.unwrap();
     assert_eq!(discovery.problems, []);
-    let [evidence] = discovery.evidence.as_slice() else { panic!("{:?}", discovery.evidence) };
+    assert_eq!(discovery.evidence.len(), 2);
+    assert_eq!(discovery.evidence[1].attached_to, truthful.digest);
+    let [evidence] = &discovery.evidence[..1] else { panic!("{:?}", discovery.evidence) };
     assert_eq!(evidence.kind, EvidenceKind::UnsignedStatement);
     assert_eq!(evidence.attached_to, image.digest);
 }

@@ -5,7 +5,7 @@
 
 use super::{
     behaviour::Behaviour,
-    config::ImageConfiguration,
+    config::{ImageConfiguration, architecture},
     database,
     error::AssembleError,
     fs::FileTree,
@@ -16,7 +16,7 @@ use super::{
     times::BuildTimes,
 };
 use crate::apk::package::Package;
-use attest::Platform;
+use attest::{Gap, GapCode, Platform};
 use std::sync::Arc;
 
 /// Everything that decides the bytes of one platform's image, and how to make them.
@@ -86,6 +86,11 @@ pub fn assemble(
         return Err(AssembleError::Unsupported(unknown));
     }
     let architecture = input.platform.architecture_with_variant();
+    let archs = &input.config.archs;
+    if !archs.is_empty() && !archs.iter().any(|name| architecture::oci(name) == architecture) {
+        let detail = format!("expected {architecture} in archs, found {}", archs.join(", "));
+        return Err(AssembleError::Unsupported(vec![Gap::new(GapCode::Platform, detail)]));
+    }
     let created = input.times.created(input.packages.iter().map(|package| package.info.build_date));
     let mut config = input.config.clone();
     let mut tree = FileTree::new();

@@ -27,8 +27,8 @@ pub enum EntryProblem {
     /// Another package has this path and neither may replace the other.
     #[error("expected the path to be free or replaceable, found it owned by {0}")]
     Owned(String),
-    /// The build itself made something else there.
-    #[error("expected the path to be free, found something that the build made")]
+    /// A directory, or something that the build itself made.
+    #[error("expected the path to be free, found a directory or a file that the build made")]
     Taken,
     /// The tree says no.
     #[error(transparent)]

@@ -1,8 +1,8 @@
 //! One difference between two images, and the closed list of kinds.
 //!
 //! Invariant: events have a total order that depends on nothing but their content, and every text
-//! in them is bounded ([`shown`]); a longer one is cut and carries its digest, so that two different
-//! values never read alike. They must never hold anything of the machine that compared.
+//! in them is bounded ([`shown`]); a longer one is cut and carries its digest, so that two values
+//! that differ never read alike. They must never hold anything of the machine that compared.
 
 use super::cause::Cause;
 use serde::{Deserialize, Serialize};

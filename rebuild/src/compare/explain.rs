@@ -110,6 +110,16 @@ impl Explanation {
         Ok(read)
     }
 
+    /// True when the published image differs in nothing but files that it has below `folder` and
+    /// the rebuilt one has not. False where events were cut: nobody knows then.
+    pub fn only_adds_below(&self, folder: &str) -> bool {
+        let below = |path: &str| path.strip_prefix(folder).is_some_and(|p| p.starts_with('/'));
+        let added = |event: &Event| {
+            event.kind == Kind::FileAdded && event.path.as_deref().is_some_and(below)
+        };
+        self.cut == 0 && !self.events.is_empty() && self.events.iter().all(added)
+    }
+
     /// The bytes that are stored.
     pub fn to_bytes(&self) -> Result<Vec<u8>, CompareError> {
         Ok(canonical::to_vec(self)?)
@@ -287,7 +297,8 @@ fn database(captures: &Captures) -> Database {
     for path in DATABASES {
         let highest =
             captures.iter().rev().find(|((_, found), _)| found.as_slice() == path.as_bytes());
-        if let Some((_, captured)) = highest {
+        // Half a database would disown the files of its other half.
+        if let Some((_, captured)) = highest.filter(|(_, captured)| captured.is_complete()) {
             database.read(path, &captured.bytes);
         }
     }

@@ -109,7 +109,11 @@ impl GzipStream {
                     note(unclean, UncleanCode::Truncated, "the deflate data has no end");
                     self.state = State::Ended;
                 }
-                Ok(_) if written == 0 => continue,
+                Ok(_) if written == 0 && read > 0 => continue,
+                Ok(_) if written == 0 => {
+                    note(unclean, UncleanCode::Malformed, "the deflate data makes no progress");
+                    self.state = State::Ended;
+                }
                 Ok(_) => {}
             }
             return Ok(written);

@@ -179,7 +179,7 @@ pub(super) fn inspect(
     Ok(LayerHygiene::judge(facts, descriptor, diff_id))
 }
 
-/// Judges a single blob by itself: what a layer of this media type, size and diffID would be called.
+/// Judges a single blob by itself: what a layer of this media type, size and diffID would be.
 pub fn inspect_layer(
     blob: &mut dyn std::io::Read,
     media_type: &str,

@@ -1,12 +1,14 @@
 //! The ladder of equality: the strongest level that holds (design: architecture, same heading).
 //!
-//! | level | what is checked here |
-//! |---|---|
-//! | `manifest` | the two manifests are the same bytes, and nobody searched for a compression |
-//! | `manifest-recompressed` | the same, after [`Options::searched`] |
-//! | `config` | the two configurations are the same bytes; between the manifests only digest, size and compression suffix of layers differ; every published layer was read, is clean and unpacks to its diffID |
-//! | `rootfs` | every published layer is clean; the configurations differ in `created`, `history`, `author` and diffIDs at most; nothing in the manifest makes a runtime run something else; all layers together are the same tree |
-//! | `none` | otherwise |
+//! - `manifest`: the two manifests are the same bytes, and nobody searched for a compression.
+//! - `manifest-recompressed`: the same, after [`Options::searched`].
+//! - `config`: the two configurations are the same bytes; between the manifests only digest, size
+//!   and compression suffix of layers differ; every published layer was read, is clean and unpacks
+//!   to its diffID.
+//! - `rootfs`: every published layer is clean; the configurations differ in `created`, `history`,
+//!   `author` and diffIDs at most; nothing in the manifest makes a runtime run something else; all
+//!   layers together are the same tree.
+//! - `none`: otherwise.
 //!
 //! Invariant: levels are decided by these checks alone. Events only explain; a detector that misses
 //! a difference makes a poor explanation, never a better level. It must never use a published

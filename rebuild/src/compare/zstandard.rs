@@ -58,10 +58,15 @@ impl ZstdStream {
                         }
                     };
                     tap.consume(status.bytes_read);
+                    let idle = status.bytes_read == 0 && status.bytes_written == 0;
                     if status.remaining == 0 {
                         self.state = State::Between;
-                    } else if at_end && status.bytes_written == 0 {
-                        note(unclean, UncleanCode::Truncated, "the frame has no end");
+                    } else if idle {
+                        let (code, what) = match at_end {
+                            true => (UncleanCode::Truncated, "the frame has no end"),
+                            false => (UncleanCode::Malformed, "the frame makes no progress"),
+                        };
+                        note(unclean, code, what);
                         self.state = State::Ended;
                     }
                     if status.bytes_written > 0 {

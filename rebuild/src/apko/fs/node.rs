@@ -57,7 +57,7 @@ pub struct Node {
     /// Extended attributes by name.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Names under which packages hard-linked this node, with the entries that did.
-    pub hard_links: Vec<(Vec<u8>, Backing)>,
+    pub hard_links: BTreeMap<Vec<u8>, Backing>,
     /// Directories above it.
     pub(super) depth: u16,
     /// Bytes of its path.
@@ -75,7 +75,7 @@ impl Node {
             data: Vec::new(),
             backing: None,
             xattrs: BTreeMap::new(),
-            hard_links: Vec::new(),
+            hard_links: BTreeMap::new(),
             depth: 0,
             path_len: 0,
         }

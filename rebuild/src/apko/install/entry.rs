@@ -100,7 +100,7 @@ impl<'a> Installer<'a> {
             return Err(FsError::Exists(shown(&header.name)).into());
         }
         self.tree.add_name(directory, &name, target)?;
-        self.tree.node_mut(target).hard_links.push((header.name.clone(), backing));
+        self.tree.node_mut(target).hard_links.insert(header.name.clone(), backing);
         Ok(true)
     }
 }

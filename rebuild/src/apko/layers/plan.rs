@@ -128,11 +128,9 @@ impl<'a> Planner<'a> {
     fn entry(&self, step: Step) -> Entry {
         let node = self.tree.node(step.id);
         let own_times = self.behaviour.has(Capability::PackageTimes);
-        let link = node.hard_links.iter().find(|(name, _)| *name == step.path);
+        let link = node.hard_links.get(&step.path);
         let form = match link {
-            Some((_, backing))
-                if node.is_regular() && self.behaviour.has(Capability::HardLinks) =>
-            {
+            Some(backing) if node.is_regular() && self.behaviour.has(Capability::HardLinks) => {
                 Form::HardLink(*backing)
             }
             _ => Form::Node,

@@ -25,8 +25,8 @@ use std::{
 const CHUNK_BYTES: usize = 256 << 10;
 /// Layers that are compressed at once: each has blocks of its own in memory for every thread.
 const COMPRESSED_AT_ONCE_MAX: usize = 2;
-/// Threads of one encoder: each has some 3 MiB.
-const ENCODER_THREADS_MAX: usize = 16;
+/// Threads of one encoder: each has two blocks of 2.5 MiB, 80 MiB for two layers with 8 each.
+const ENCODER_THREADS_MAX: usize = 8;
 
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

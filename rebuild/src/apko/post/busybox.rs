@@ -27,11 +27,6 @@ impl Build<'_> {
         };
         let mtime = self.tree.node(busybox).mtime;
         let links = self.busybox_paths()?;
-        if links.len() > LINKS_MAX {
-            let found = links.len().to_string();
-            let what = "links to busybox";
-            return Err(AssembleError::Limit { what, limit: LINKS_MAX as u64, found });
-        }
         for link in links {
             let (folder, _) = path::split(&link);
             if link.is_empty() || link == BUSYBOX || folder == b"." {
@@ -76,6 +71,12 @@ impl Build<'_> {
             })?;
         let list = format!("/etc/busybox-paths.d/{}", owner.info.name);
         if let Some((_, file)) = self.packages.read_path(self.tree, &list, STEP)? {
+            let lines = file.iter().filter(|b| **b == b'\n').count();
+            if lines > LINKS_MAX {
+                let what = "links to busybox";
+                let (limit, found) = (LINKS_MAX as u64, lines.to_string());
+                return Err(AssembleError::Limit { what, limit, found });
+            }
             return Ok(file.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect());
         }
         let release = release(&owner.info.version).ok_or_else(|| {

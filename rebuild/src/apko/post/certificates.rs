@@ -6,7 +6,11 @@
 
 use super::{Build, ca_bundles::BUNDLES, java_trust_store, pem};
 use crate::{
-    apko::{behaviour::Capability, error::AssembleError, fs::path},
+    apko::{
+        behaviour::Capability,
+        error::AssembleError,
+        fs::{path, tree::shown},
+    },
     go::tar::Kind,
 };
 use sha2::{Digest as _, Sha256};
@@ -119,6 +123,14 @@ impl Build<'_> {
         let mut all = Vec::new();
         for file in files {
             let id = self.tree.open(&file, None).map_err(AssembleError::in_step(STEP))?;
+            let size = self.packages.size(self.tree.node(id));
+            if size > pem::TEXT_BYTES_MAX as u64 {
+                return Err(AssembleError::Limit {
+                    what: "bytes of a certificate file",
+                    limit: pem::TEXT_BYTES_MAX as u64,
+                    found: format!("{size} in {}", shown(&file)),
+                });
+            }
             let text = self.packages.read(self.tree, id)?;
             all.extend(Certificate::read(&text, |fingerprint| format!("pkg-{fingerprint}")));
         }

@@ -9,7 +9,7 @@ mod busybox;
 mod ca_bundles;
 mod certificates;
 mod java_trust_store;
-mod ld_cache;
+pub mod ld_cache;
 mod os_release;
 pub mod passwd;
 mod paths;

@@ -5,6 +5,8 @@
 
 /// Bytes of one line: the buffer of Go's line scanner, which gives up beyond it.
 const LINE_BYTES_MAX: usize = 64 << 10;
+/// Lines of one file; images have some dozen, large systems some thousand.
+const LINES_MAX: usize = 100_000;
 
 /// A line that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +57,9 @@ pub(super) fn lines(file: &[u8]) -> impl Iterator<Item = Result<&[u8], LineError
     body.split(|b| *b == b'\n').filter(move |_| present).enumerate().map(|(index, line)| {
         if line.len() >= LINE_BYTES_MAX {
             return Err(LineError { line: index + 1, expected: "fewer than 65536 bytes" });
+        }
+        if index >= LINES_MAX {
+            return Err(LineError { line: index + 1, expected: "at most 100000 lines" });
         }
         Ok(trim(line))
     })

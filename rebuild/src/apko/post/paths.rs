@@ -8,16 +8,19 @@ use crate::apko::{
     behaviour::Capability,
     config::PathChange,
     error::AssembleError,
-    fs::{FsError, NodeId, path},
+    fs::{FsError, NodeId, path, tree::shown},
 };
 
 const STEP: &str = "paths";
+/// Entries that recursive changes visit, all of them together: as many as an image may have nodes.
+const VISITS_MAX: usize = 1 << 22;
 
 impl Build<'_> {
     pub(super) fn change_paths(&mut self) -> Result<(), AssembleError> {
+        let mut visits = 0;
         for index in 0..self.config.paths.len() {
             let Some(change) = self.config.paths.get(index).cloned() else { continue };
-            self.change_path(&change).map_err(|source| match source {
+            self.change_path(&change, &mut visits).map_err(|source| match source {
                 limit @ FsError::Limit { .. } => AssembleError::in_step(STEP)(limit),
                 other => AssembleError::step(
                     STEP,
@@ -28,7 +31,7 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn change_path(&mut self, change: &PathChange) -> Result<(), FsError> {
+    fn change_path(&mut self, change: &PathChange, visits: &mut usize) -> Result<(), FsError> {
         let bits = if self.behaviour.has(Capability::SpecialBits) { 0o7777 } else { 0o777 };
         let mode = change.permissions & bits;
         let target = change.path.as_bytes();
@@ -57,7 +60,7 @@ impl Build<'_> {
         let everywhere = self.behaviour.has(Capability::RecursiveAll);
         let mut nodes = vec![self.tree.lookup(target)?];
         if change.recursive && (everywhere || change.kind == "directory") {
-            self.below(target, &mut nodes)?;
+            self.below(target, &mut nodes, visits)?;
         }
         for id in nodes {
             self.set(id, mode, change);
@@ -70,13 +73,23 @@ impl Build<'_> {
     }
 
     /// What the entries below a directory lead to. A link without a target is an error.
-    fn below(&self, target: &[u8], nodes: &mut Vec<NodeId>) -> Result<(), FsError> {
+    fn below(
+        &self,
+        target: &[u8],
+        nodes: &mut Vec<NodeId>,
+        visits: &mut usize,
+    ) -> Result<(), FsError> {
         let root = self.tree.lookup(target)?;
         let mut prefix = target;
         while let Some(shorter) = prefix.strip_suffix(b"/") {
             prefix = shorter;
         }
         for step in self.tree.walk_below(root, prefix) {
+            *visits += 1;
+            if *visits > VISITS_MAX {
+                let what = "entries that recursive path changes visit";
+                return Err(FsError::Limit { what, limit: VISITS_MAX, path: shown(target) });
+            }
             nodes.push(self.tree.lookup(&step.path)?);
         }
         Ok(())

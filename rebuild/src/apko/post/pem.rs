@@ -14,7 +14,7 @@ const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 const LINE_CHARACTERS: usize = 64;
 /// Bytes of a text that is searched for a block; a certificate has some 2 KiB.
-const TEXT_BYTES_MAX: usize = 256 << 10;
+pub(super) const TEXT_BYTES_MAX: usize = 256 << 10;
 /// BEGIN lines that are tried. Each may look for its END through the whole text: 256 MiB at worst.
 const BEGINNINGS_MAX: usize = 1000;
 

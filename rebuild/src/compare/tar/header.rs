@@ -233,8 +233,9 @@ impl Raw {
             Some(value) => field::pax_number(&value),
             None => Ok(own),
         };
-        let name = take(b"path").or(long_name).unwrap_or(self.name);
-        let link = take(b"linkpath").or(long_link).unwrap_or(self.link);
+        // Go lets a GNU long name win over a PAX one; that both are there is noted already.
+        let name = long_name.or(take(b"path")).unwrap_or(self.name);
+        let link = long_link.or(take(b"linkpath")).unwrap_or(self.link);
         let uid = number(take(b"uid"), self.uid)?;
         let gid = number(take(b"gid"), self.gid)?;
         let mtime = match take(b"mtime") {
@@ -264,14 +265,7 @@ impl Raw {
         } else if matches!(kind, EntryKind::Other(_)) || self.typeflag == b'7' {
             oddities.add(OddityKind::UnknownType, &path, kind.text());
         }
-        let xattr = |key: &[u8]| key.strip_prefix(XATTR).map(<[u8]>::to_vec);
-        let (mut xattrs, mut others) = (BTreeMap::new(), BTreeMap::new());
-        for (key, value) in records {
-            match xattr(&key) {
-                Some(name) => xattrs.insert(name, value),
-                None => others.insert(key, value),
-            };
-        }
+        let (xattrs, others) = split_records(records);
         let format = if has_pax { Format::Pax } else { self.format };
         Ok(TarEntry {
             offset,
@@ -291,6 +285,20 @@ impl Raw {
             format,
         })
     }
+}
+
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Extended attributes by their names, and all other records.
+fn split_records(records: Records) -> (Records, Records) {
+    let (mut xattrs, mut others) = (Records::new(), Records::new());
+    for (key, value) in records {
+        match key.strip_prefix(XATTR) {
+            Some(name) => xattrs.insert(name.to_vec(), value),
+            None => others.insert(key, value),
+        };
+    }
+    (xattrs, others)
 }
 
 fn kind_of(typeflag: u8, name: &[u8]) -> EntryKind {

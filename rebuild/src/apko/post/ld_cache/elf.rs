@@ -10,8 +10,9 @@ use std::io;
 
 /// Sections of one file. The format allows 2^32, linkers write below 2^16.
 const SECTIONS_MAX: u64 = 1 << 16;
-/// Bytes of a dynamic section, and of the string table that it names.
-const TABLE_BYTES_MAX: u64 = 64 << 20;
+/// Bytes that are read at once: the section table at its largest, 2^16 entries of 64 bytes. A
+/// dynamic section of that size has 262,144 entries; real ones have some dozen.
+const TABLE_BYTES_MAX: u64 = SECTIONS_MAX * 64;
 /// Names of one library; one is usual.
 const SONAMES_MAX: usize = 16;
 
@@ -232,8 +233,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn library(bytes: &Vec<u8>) -> Option<Library> {
-        read(&Part { data: bytes, start: 0, size: bytes.len() as u64 }).unwrap()
+    fn library(bytes: &[u8]) -> Option<Library> {
+        read(&Part { data: &bytes.to_vec(), start: 0, size: bytes.len() as u64 }).unwrap()
     }
 
     /// A 64-bit little-endian library with one soname.

@@ -30,6 +30,8 @@ use std::{
 const STEP: &str = "etc/ld.so.cache";
 /// Libraries in the cache. Distributions have some thousand.
 const LIBRARIES_MAX: usize = 1 << 20;
+/// Names that are looked at in all folders together: a folder may be listed in many spellings.
+const NAMES_MAX: usize = 1 << 24;
 
 impl Build<'_> {
     pub(super) fn ld_cache(&mut self) -> Result<(), AssembleError> {
@@ -40,15 +42,13 @@ impl Build<'_> {
         folders.extend(conf::folders(self.tree, self.packages)?);
         let mut libraries = Vec::new();
         let mut seen: HashMap<NodeId, Option<elf::Library>> = HashMap::new();
+        let mut names = 0_usize;
         for folder in folders {
+            let children = |id| self.tree.node(id).children().map_or(0, BTreeMap::len);
+            names = names.saturating_add(self.tree.lookup(relative(&folder)).map_or(0, children));
+            bounded(names, NAMES_MAX, "names in the folders of etc/ld.so.conf")?;
             libraries.extend(in_folder(self.tree, self.packages, &folder, &mut seen)?);
-            if libraries.len() > LIBRARIES_MAX {
-                return Err(AssembleError::Limit {
-                    what: "libraries in etc/ld.so.cache",
-                    limit: LIBRARIES_MAX as u64,
-                    found: libraries.len().to_string(),
-                });
-            }
+            bounded(libraries.len(), LIBRARIES_MAX, "libraries in etc/ld.so.cache")?;
         }
         let libraries = self.in_order(libraries);
         let cache = file::encode(&libraries).ok_or_else(|| AssembleError::Limit {
@@ -82,6 +82,19 @@ impl Build<'_> {
     }
 }
 
+fn bounded(found: usize, limit: usize, what: &'static str) -> Result<(), AssembleError> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(AssembleError::Limit { what, limit: limit as u64, found: found.to_string() })
+}
+
+/// A folder without the slashes in front.
+fn relative(folder: &[u8]) -> &[u8] {
+    let start = folder.iter().position(|b| *b != b'/').unwrap_or(folder.len());
+    folder.get(start..).unwrap_or_default()
+}
+
 /// The libraries of one folder, by file name.
 fn in_folder(
     tree: &FileTree,
@@ -89,8 +102,7 @@ fn in_folder(
     folder: &[u8],
     seen: &mut HashMap<NodeId, Option<elf::Library>>,
 ) -> Result<Vec<Library>, AssembleError> {
-    let start = folder.iter().position(|b| *b != b'/').unwrap_or(folder.len());
-    let relative = folder.get(start..).unwrap_or_default();
+    let relative = relative(folder);
     let Ok(id) = tree.lookup(relative) else { return Ok(Vec::new()) };
     let Some(children) = tree.node(id).children() else { return Ok(Vec::new()) };
     let mut libraries = Vec::new();
@@ -119,6 +131,19 @@ fn in_folder(
         }
     }
     Ok(libraries)
+}
+
+/// Reads a whole file as the cache reads a library: its ELF machine and its names. None for what
+/// is no shared library. For tools that look at one file, and for fuzzing.
+pub fn shared_library(file: Vec<u8>) -> Option<(u16, Vec<Vec<u8>>)> {
+    let part = elf::Part { data: &file, start: 0, size: file.len() as u64 };
+    let library = elf::read(&part).ok().flatten()?;
+    let machine = match library.machine {
+        Machine::X86_64 => 62,
+        Machine::Aarch64 => 183,
+        Machine::Other(number) => number,
+    };
+    Some((machine, library.sonames))
 }
 
 fn read_library(
