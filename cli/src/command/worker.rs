@@ -170,6 +170,9 @@ async fn doctor(dir: &Path, format: Format) -> Outcome {
 
 /// The building process: limits itself, reads an order, prints a draft. Has no key.
 pub fn execute() -> Outcome {
+    if !child::bind_to_worker()? {
+        return Err(Failure::Usage("the worker that started this is gone".into()));
+    }
     let mut input = String::new();
     std::io::stdin().take(ORDER_BYTES_MAX).read_to_string(&mut input)?;
     let order: Order = serde_json::from_str(&input)?;

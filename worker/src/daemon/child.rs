@@ -1,20 +1,25 @@
 //! One process per job: a crash, a full memory or an endless loop is an outcome, not a dead worker.
 //!
 //! The parent starts this same program with `worker execute`, writes an [`Order`] to its standard
-//! input and reads a [`Draft`] from its standard output. The child is its own process group, dies
-//! with its parent, limits its own memory before it reads anything foreign, and holds no key.
-//! Invariant: when [`execute`] returns, nothing of the process group is left running. What the child
-//! prints is bounded; what it does not print in the right form is a failed build, never trusted.
+//! input and reads a [`Draft`] from its standard output. The child is in a [`Cage`], dies with its
+//! parent, limits its own memory before it reads anything foreign, and holds no key.
+//! Invariant: when [`execute`] returns, no process of the job is left running; where one would not
+//! go, nothing is said about the image. Memory is limited for each process by itself, and for all
+//! of them together by a cgroup or, without one, by looking. What the child prints is bounded; what
+//! it does not print in the right form is a failed build, never trusted.
 
-use super::observe::Draft;
+use super::{
+    cage::{self, Cage},
+    observe::Draft,
+};
 use attest::{Digest, Subject, observation::Outcome};
 use nix::{
     sys::{
         prctl,
         resource::{Resource, setrlimit},
-        signal::{Signal, killpg},
+        signal::Signal,
     },
-    unistd::Pid,
+    unistd::getppid,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -33,6 +38,11 @@ use tokio::{
 const DRAFT_BYTES_MAX: u64 = 16 << 20;
 /// How much of what the child says on standard error is kept.
 const STDERR_BYTES_MAX: u64 = 64 << 10;
+
+/// How often the memory of all processes is looked at where no cgroup limits it.
+const LOOK: Duration = Duration::from_millis(500);
+/// The variable that names the worker's process to its child.
+const PARENT: &str = "ASSAY_WORKER_PID";
 
 /// What the child is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,9 +83,16 @@ impl Launcher {
     }
 }
 
+/// Ties the child's life to the worker's: the first thing that it does. False if the worker is gone
+/// already.
+pub fn bind_to_worker() -> Result<bool, nix::Error> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let expected = std::env::var(PARENT).ok().and_then(|pid| pid.parse::<i32>().ok());
+    Ok(expected.is_none_or(|pid| getppid().as_raw() == pid))
+}
+
 /// The limits that the child puts on itself, before anything foreign is read.
 pub fn confine_self(memory_mib_max: u64) -> Result<(), nix::Error> {
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
     let bytes = memory_mib_max.saturating_mul(1 << 20);
     // Address space, because it is what a process can limit for itself. Threads reserve stacks that
     // they never touch: an allowance for those is on top.
@@ -86,25 +103,60 @@ pub fn confine_self(memory_mib_max: u64) -> Result<(), nix::Error> {
 
 /// Runs one job to its end, or to the cap.
 pub async fn execute(launcher: &Launcher, order: &Order, cap: Duration) -> Draft {
+    let mut cage = Cage::new(&order.work, order.memory_mib_max);
     let mut child = match start(launcher, order) {
         Ok(child) => child,
         Err(error) => {
             return Draft::failed(None, Some(format!("expected to start the build: {error}")));
         }
     };
-    let group = ProcessGroup(child.id());
-    let talk = tokio::time::timeout(cap, converse(&mut child, order)).await;
-    drop(group);
-    match talk {
-        Ok(Ok(told)) => read_draft(told, order),
-        Ok(Err(error)) => {
+    cage.take(child.id());
+    let ended = tokio::select! {
+        talk = converse(&mut child, &cage, order) => Ended::Talked(talk),
+        () = outgrown(&cage, order) => Ended::Outgrown,
+        () = tokio::time::sleep(cap) => Ended::Late,
+    };
+    let starved = cage.ran_out_of_memory();
+    let gone = cage.end().await;
+    let _ = child.wait().await;
+    if !gone {
+        let problem = "expected to end every process of the build, found some that stay";
+        return Draft::failed(None, Some(problem.to_owned()));
+    }
+    match ended {
+        Ended::Talked(Ok(told)) if starved && !told.status.success() => out_of_memory(order, ""),
+        Ended::Talked(Ok(told)) => read_draft(told, order),
+        Ended::Talked(Err(error)) => {
             Draft::failed(None, Some(format!("expected to talk to the build: {error}")))
         }
-        Err(_) => {
-            let _ = child.wait().await;
-            Draft::failed(Some(Outcome::Timeout { limit_seconds: cap.as_secs() }), None)
+        Ended::Outgrown => out_of_memory(order, ""),
+        Ended::Late => Draft::failed(Some(Outcome::Timeout { limit_seconds: cap.as_secs() }), None),
+    }
+}
+
+/// How a conversation with a child came to its end.
+enum Ended {
+    Talked(std::io::Result<Told>),
+    Outgrown,
+    Late,
+}
+
+/// Comes back when the job's processes have more memory together than the order allows.
+async fn outgrown(cage: &Cage, order: &Order) {
+    let most = order.memory_mib_max.saturating_mul(1 << 20);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if !cage.limits_memory() && cage.resident_bytes() > most {
+            return;
         }
     }
+}
+
+fn out_of_memory(order: &Order, last: &str) -> Draft {
+    let detail = format!("expected at most {} MiB; {last}", order.memory_mib_max);
+    let detail = detail.trim_end_matches("; ").to_owned();
+    let limit = "memory".to_owned();
+    Draft::failed(Some(Outcome::LimitExceeded { limit, detail }), None)
 }
 
 struct Told {
@@ -119,6 +171,8 @@ fn start(launcher: &Launcher, order: &Order) -> std::io::Result<Child> {
         .args(&launcher.arguments)
         .current_dir(&order.work)
         .env("TMPDIR", &order.work)
+        .env(cage::MARK, &order.work)
+        .env(PARENT, std::process::id().to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -127,7 +181,7 @@ fn start(launcher: &Launcher, order: &Order) -> std::io::Result<Child> {
     command.spawn()
 }
 
-async fn converse(child: &mut Child, order: &Order) -> std::io::Result<Told> {
+async fn converse(child: &mut Child, cage: &Cage, order: &Order) -> std::io::Result<Told> {
     let missing = || std::io::Error::other("a pipe is missing");
     let mut input = child.stdin.take().ok_or_else(missing)?;
     let output = child.stdout.take().ok_or_else(missing)?;
@@ -144,12 +198,18 @@ async fn converse(child: &mut Child, order: &Order) -> std::io::Result<Told> {
     let (mut draft, mut said) = (Vec::new(), Vec::new());
     let (mut output, mut errors) =
         (output.take(DRAFT_BYTES_MAX + 1), errors.take(STDERR_BYTES_MAX));
-    let (sent, read, heard) =
-        tokio::join!(write, output.read_to_end(&mut draft), errors.read_to_end(&mut said));
+    let wait = async {
+        let status = child.wait().await;
+        // Others may hold the pipes open: what they say is not the child's answer.
+        cage.kill();
+        status
+    };
+    let (sent, read, heard, status) =
+        tokio::join!(write, output.read_to_end(&mut draft), errors.read_to_end(&mut said), wait);
     sent?;
     read?;
     heard?;
-    let status = child.wait().await?;
+    let status = status?;
     Ok(Told { status, draft, said: String::from_utf8_lossy(&said).into_owned() })
 }
 
@@ -161,34 +221,17 @@ fn read_draft(told: Told, order: &Order) -> Draft {
     }
     let last = told.said.lines().last().unwrap_or_default();
     let last: String = last.chars().filter(|c| !c.is_control()).take(300).collect();
-    let out_of_memory = told.said.contains("memory allocation of")
+    let out_of_memory_said = told.said.contains("memory allocation of")
         || told.status.signal() == Some(Signal::SIGKILL as i32);
-    let outcome = if out_of_memory {
-        Outcome::LimitExceeded {
-            limit: "memory".to_owned(),
-            detail: format!("expected at most {} MiB; {last}", order.memory_mib_max),
-        }
-    } else {
-        let class = match told.status.signal() {
-            Some(signal) => format!("crash-signal-{signal}"),
-            None => format!("crash-exit-{}", told.status.code().unwrap_or(-1).unsigned_abs()),
-        };
-        let detail = if last.is_empty() { "it said nothing".to_owned() } else { last };
-        Outcome::BuildFailed { class, detail }
-    };
-    Draft::failed(Some(outcome), None)
-}
-
-/// Kills what is left of the group when it goes out of scope.
-struct ProcessGroup(Option<u32>);
-
-impl Drop for ProcessGroup {
-    fn drop(&mut self) {
-        if let Some(id) = self.0.and_then(|id| i32::try_from(id).ok()) {
-            // Already gone: nothing to kill.
-            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
-        }
+    if out_of_memory_said {
+        return out_of_memory(order, &last);
     }
+    let class = match told.status.signal() {
+        Some(signal) => format!("crash-signal-{signal}"),
+        None => format!("crash-exit-{}", told.status.code().unwrap_or(-1).unsigned_abs()),
+    };
+    let detail = if last.is_empty() { "it said nothing".to_owned() } else { last };
+    Draft::failed(Some(Outcome::BuildFailed { class, detail }), None)
 }
 
 #[cfg(test)]
@@ -218,10 +261,100 @@ mod tests {
         Launcher { program: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] }
     }
 
-    async fn run(script: &str, cap_ms: u64) -> Draft {
+    /// A folder as jobs have one: below the worker's, under its real name.
+    fn folder() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
+        let work = dir.path().canonicalize().unwrap().join("job");
+        std::fs::create_dir(&work).unwrap();
+        (dir, work)
+    }
+
+    async fn run(script: &str, cap_ms: u64) -> Draft {
+        let (_dir, work) = folder();
         let cap = Duration::from_millis(cap_ms);
-        execute(&shell(script), &order(dir.path().to_owned()), cap).await
+        execute(&shell(script), &order(work), cap).await
+    }
+
+    /// This test program again, as a child that runs one of the tests below.
+    fn this_test(name: &str) -> Launcher {
+        let name = format!("daemon::child::tests::{name}");
+        let arguments = ["--exact", &name, "--ignored", "--nocapture"].map(OsString::from).to_vec();
+        Launcher { program: std::env::current_exe().unwrap(), arguments }
+    }
+
+    #[test]
+    #[ignore = "a child of the test about memory, not a test"]
+    fn hungry_child() {
+        if std::env::var_os(cage::MARK).is_none() {
+            return;
+        }
+        confine_self(64).unwrap();
+        let mut kept = Vec::new();
+        for _ in 0..64 {
+            kept.push(vec![1u8; 64 << 20]);
+        }
+        assert!(kept.is_empty(), "4 GiB of memory within a limit of 64 MiB");
+    }
+
+    fn is_memory(draft: &Draft) -> bool {
+        matches!(&draft.outcome, Some(Outcome::LimitExceeded { limit, .. }) if limit == "memory")
+    }
+
+    #[tokio::test]
+    async fn memory_is_limited_for_one_process_and_for_all_together() {
+        let (_dir, work) = folder();
+        let cap = Duration::from_secs(120);
+        let draft = execute(&this_test("hungry_child"), &order(work), cap).await;
+        assert!(is_memory(&draft), "{draft:?}");
+        // Each of these stays within the limit of a process; together they do not.
+        let script = "cat >/dev/null; for i in 1 2 3 4 5 6; do \
+                      (head -c 33554432 /dev/zero; sleep 600) | tail -c 40000000 & done; wait";
+        let draft = run(script, 120_000).await;
+        assert!(is_memory(&draft), "{draft:?}");
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_job_outlives_it() {
+        // Grandchildren that ignore SIGTERM, one of them in a session of its own; the parent is done.
+        let script = "cat >/dev/null; trap '' TERM; (trap '' TERM; sleep 600) & \
+                      setsid sh -c 'trap \"\" TERM; sleep 600' & kill -TERM $$; exit 0";
+        let (_dir, work) = folder();
+        let cap = Duration::from_secs(60);
+        let order = order(work.clone());
+        let draft = execute(&shell(script), &order, cap).await;
+        assert!(draft.outcome.is_none(), "it printed no draft: {draft:?}");
+        assert!(Cage::new(&work, 1).is_empty());
+        let endless = execute(&shell("setsid sleep 600 & sleep 600"), &order, cap / 300).await;
+        assert!(matches!(endless.outcome, Some(Outcome::Timeout { .. })));
+        assert!(Cage::new(&work, 1).is_empty());
+        // A task that is dropped in the middle kills, too.
+        let launcher = shell("echo > started; setsid sleep 600 & sleep 600");
+        let dropped = tokio::spawn({
+            let order = order.clone();
+            async move { execute(&launcher, &order, cap).await }
+        });
+        while !work.join("started").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        dropped.abort();
+        let _ = dropped.await;
+        assert!(Cage::new(&work, 1).end().await);
+    }
+
+    #[tokio::test]
+    async fn a_start_sweeps_what_a_killed_worker_left() {
+        let (dir, work) = folder();
+        let mut command = std::process::Command::new("/bin/sh");
+        let script = "sleep 600 & setsid sleep 600 & echo > \"$ASSAY_JOB/started\"; sleep 600";
+        command.args(["-c", script]).env(cage::MARK, &work);
+        let mut left = command.spawn().unwrap();
+        while !work.join("started").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let killed = cage::sweep(&dir.path().canonicalize().unwrap());
+        assert!(killed.is_some_and(|n| n >= 1), "{killed:?}");
+        assert!(!left.wait().unwrap().success());
+        assert!(Cage::new(&work, 1).is_empty());
     }
 
     #[tokio::test]

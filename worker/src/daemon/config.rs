@@ -98,6 +98,11 @@ pub struct Loaded {
 impl Loaded {
     /// Reads `<folder>/worker.toml` and what it names.
     pub fn read(folder: &Path) -> Result<Self, ConfigError> {
+        // Absolute, because builds run in a folder of their own and get paths of this one.
+        let folder = &fs::canonicalize(folder).map_err(|error| ConfigError::Read {
+            path: folder.to_owned(),
+            problem: error.to_string(),
+        })?;
         let path = folder.join("worker.toml");
         let config: WorkerConfig = toml::from_str(&read_text(&path)?).map_err(|error| {
             ConfigError::Invalid { path: path.clone(), problem: error.to_string() }

@@ -4,6 +4,7 @@
 //! that the configured coordinator key did not sign is refused; a job that crashes, runs too long or
 //! takes too much memory is an outcome that is signed, never a dead worker.
 
+pub mod cage;
 pub mod child;
 pub mod config;
 pub mod connect;

@@ -5,6 +5,7 @@
 //! told to, or when something on this side is wrong that no waiting mends (its own disk, its key).
 
 use super::{
+    cage,
     child::{self, Launcher, Order},
     config::Loaded,
     connect::{self, Client, ConnectError},
@@ -16,7 +17,7 @@ use super::{
 };
 use attest::{
     dsse::Envelope,
-    id::{JournalPosition, LeaseId},
+    id::{Fence, JournalPosition, LeaseId},
     observation::Observation,
     record::{Receipt, Record},
     time::Timestamp,
@@ -25,6 +26,7 @@ use proto::v1;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -41,6 +43,11 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const HOLD_SECONDS: u32 = 30;
 /// A clock that is further off than this is said aloud.
 const CLOCK_SKEW_MAX_SECONDS: i64 = 300;
+
+/// The file in a job's folder that names the lease's fence, for the next process.
+const FENCE_FILE: &str = ".fence";
+/// Folders of earlier jobs that are looked at: a worker holds at most 256 leases.
+const LEFT_MAX: usize = 1024;
 
 /// Every architecture that apko knows, in Go's words.
 const ARCHITECTURES: [&str; 8] =
@@ -98,15 +105,28 @@ pub struct Worker {
     running: BTreeMap<LeaseId, Running>,
     finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
     refused: BTreeSet<LeaseId>,
+    /// Leases that an earlier process was at when it was killed: to be given back.
+    left: Vec<(LeaseId, Fence)>,
     failures: u32,
 }
 
 impl Worker {
-    /// Opens the worker's folders and prepares the connection. Temporary files that an earlier
-    /// process left are removed.
+    /// Opens the worker's folders and prepares the connection. Processes and temporary files that an
+    /// earlier process left are ended and removed.
     pub fn open(loaded: Loaded, identity: Identity, launcher: Launcher) -> Result<Self, RunError> {
         let work = loaded.work_folder();
         let folder = |error| RunError::Folder { path: work.display().to_string(), error };
+        match cage::sweep(&work) {
+            Some(0) => {}
+            Some(killed) => {
+                tracing::warn!(processes.killed = killed, "processes of an earlier worker ended");
+            }
+            None => {
+                let why = "processes of an earlier worker use it and could not be ended";
+                return Err(folder(std::io::Error::other(why)));
+            }
+        }
+        let left = left_in(&work);
         if work.exists() {
             fs::remove_dir_all(&work).map_err(folder)?;
         }
@@ -122,6 +142,7 @@ impl Worker {
             running: BTreeMap::new(),
             finished: mpsc::channel(64),
             refused: BTreeSet::new(),
+            left,
             failures: 0,
         })
     }
@@ -134,6 +155,7 @@ impl Worker {
                 break;
             }
             self.send_pending().await?;
+            self.give_back_left().await?;
             let draining = stop.drain.is_cancelled();
             let wait = tokio::select! {
                 wait = self.sync(draining) => wait?,
@@ -209,7 +231,7 @@ impl Worker {
         }
         for lease in response.stop.iter().filter_map(|text| text.parse::<LeaseId>().ok()) {
             if let Some(running) = self.running.remove(&lease) {
-                running.task.abort();
+                self.end(running.task, lease).await;
                 tracing::info!(lease.id = %lease, "the coordinator ended the lease");
             }
         }
@@ -276,6 +298,8 @@ impl Worker {
         let work = self.loaded.work_folder().join(lease.to_string());
         let folder = |error| RunError::Folder { path: work.display().to_string(), error };
         fs::create_dir_all(&work).map_err(folder)?;
+        let fence = offer.lease.fence.0.to_string();
+        fs::write(work.join(FENCE_FILE), fence).map_err(folder)?;
         let order = Order {
             subject: offer.announce.subject.clone(),
             index: offer.announce.index,
@@ -330,6 +354,10 @@ impl Worker {
         tracing::info!(
             job.subject = %offer.announce.subject,
             observation.outcome = outcome,
+            job.fetch_ms = observation.durations.fetch_ms,
+            job.build_ms = observation.durations.build_ms,
+            job.compare_ms = observation.durations.compare_ms,
+            job.cpu_ms = observation.durations.cpu_ms,
             observation.id = %envelope.observation_id(),
             "job finished"
         );
@@ -349,17 +377,37 @@ impl Worker {
     }
 
     async fn decline(&mut self, offer: &CheckedOffer, reason: String) {
-        tracing::warn!(lease.id = %offer.lease.lease, %reason, "lease given back");
+        self.decline_lease(offer.lease.lease, offer.lease.fence, reason).await;
+    }
+
+    /// True if nothing more is to be said about the lease.
+    async fn decline_lease(&mut self, lease: LeaseId, fence: Fence, reason: String) -> bool {
+        tracing::warn!(lease.id = %lease, %reason, "lease given back");
         let request = v1::DeclineRequest {
-            lease: offer.lease.lease.to_string(),
-            fence: offer.lease.fence.0,
+            lease: lease.to_string(),
+            fence: fence.0,
             reason: reason.chars().take(500).collect(),
         };
-        self.refused.insert(offer.lease.lease);
-        if let Err(status) = self.client.decline(request).await {
-            // It will expire on the other side.
-            tracing::warn!(reason = %status.message(), "could not give the lease back");
+        self.refused.insert(lease);
+        match self.client.decline(request).await {
+            Ok(_) => true,
+            Err(status) => {
+                // It will expire on the other side.
+                tracing::warn!(reason = %status.message(), "could not give the lease back");
+                status.code() != tonic::Code::Unavailable
+            }
         }
+    }
+
+    /// Gives back what an earlier process was at, unless it was answered.
+    async fn give_back_left(&mut self) -> Result<(), RunError> {
+        for (lease, fence) in std::mem::take(&mut self.left) {
+            let reason = "the worker was killed while it was at it".to_owned();
+            if !self.outbox.answered(&lease)? && !self.decline_lease(lease, fence, reason).await {
+                self.left.push((lease, fence));
+            }
+        }
+        Ok(())
     }
 
     /// Sends what has no receipt yet. True when nothing is left.
@@ -404,7 +452,7 @@ impl Worker {
                 tracing::info!(
                     lease.id = %result.lease,
                     journal.position = receipt.position.0,
-                    filed_as = %response.filed_as,
+                    observation.filed_as = %response.filed_as,
                     "result is on the coordinator's disk"
                 );
             }
@@ -414,10 +462,21 @@ impl Worker {
         Ok(())
     }
 
+    /// Ends a job in the middle, with its processes and its files.
+    async fn end(&self, task: JoinHandle<()>, lease: LeaseId) {
+        task.abort();
+        let _ = task.await;
+        let work = self.loaded.work_folder().join(lease.to_string());
+        if !cage::Cage::new(&work, self.loaded.config.memory_mib_max).end().await {
+            tracing::error!(lease.id = %lease, "processes of the job could not be ended");
+        }
+        let _ = fs::remove_dir_all(&work);
+    }
+
     async fn give_back(&mut self) {
         let running = std::mem::take(&mut self.running);
-        for (_, job) in running {
-            job.task.abort();
+        for (lease, job) in running {
+            self.end(job.task, lease).await;
             self.decline(&job.offer, "the worker is stopping".to_owned()).await;
         }
     }
@@ -430,13 +489,24 @@ impl Worker {
         self.failures = self.failures.saturating_add(1);
         let wait = proto::status::retry_after(&status).unwrap_or_else(|| backoff(self.failures));
         tracing::warn!(
-            call,
+            call.method = call,
             reason = %status.message(),
-            retry_in_ms = wait.as_millis() as u64,
+            call.retry_ms = wait.as_millis() as u64,
             "the coordinator does not answer"
         );
         Ok(wait)
     }
+}
+
+/// The leases whose folders are there, with their fences.
+fn left_in(work: &Path) -> Vec<(LeaseId, Fence)> {
+    let Ok(entries) = fs::read_dir(work) else { return Vec::new() };
+    let read = |entry: fs::DirEntry| {
+        let lease = entry.file_name().to_str()?.parse().ok()?;
+        let fence = fs::read_to_string(entry.path().join(FENCE_FILE)).ok()?;
+        Some((lease, Fence(fence.parse().ok()?)))
+    };
+    entries.flatten().take(LEFT_MAX).filter_map(read).collect()
 }
 
 fn backoff(failures: u32) -> Duration {
