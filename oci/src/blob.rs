@@ -59,9 +59,7 @@ impl BlobReader {
     pub fn error_of(error: io::Error) -> Error {
         match error.downcast::<Error>() {
             Ok(error) => error,
-            Err(error) => {
-                Error::Unavailable { what: "a blob".into(), cause: error.to_string(), status: None }
-            }
+            Err(error) => Error::unavailable("a blob", error.to_string()),
         }
     }
 

@@ -7,6 +7,7 @@
 
 use crate::reference::ReferenceError;
 use attest::Digest;
+use std::time::Duration;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,8 @@ pub enum Error {
         cause: String,
         /// The HTTP status, if there was one.
         status: Option<u16>,
+        /// How long the other side asked to be left alone.
+        retry_after: Option<Duration>,
     },
     /// The body ended before its announced length.
     #[error("expected {expected} bytes of {what}, found the body cut short after {found}")]
@@ -217,6 +220,19 @@ impl Error {
     /// True if this is a definite "there is none".
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
+    }
+
+    /// How long the other side asked to be left alone, if it did.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn unavailable(what: impl Into<String>, cause: impl Into<String>) -> Self {
+        let (what, cause) = (what.into(), cause.into());
+        Self::Unavailable { what, cause, status: None, retry_after: None }
     }
 
     pub(crate) fn malformed(

@@ -35,5 +35,5 @@ pub use network::{HostException, NetworkPolicy};
 pub use push::{BundlePush, Place, Pushed, preflight, push_bundle, push_envelope};
 pub use reference::{ImageReference, LayoutTarget, Tag, Target};
 pub use registry::fetch;
-pub use registry::{Credentials, Deleted, Registry, Timing};
+pub use registry::{Credentials, Deleted, Registry, Tags, Timing};
 pub use source::{ImageSource, Resolved, SourceOptions};

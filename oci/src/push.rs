@@ -271,8 +271,7 @@ async fn rewrite_tag(
         }
     }
     let what = format!("{}:{tag}", push.repository);
-    let cause = "other writers at every attempt".to_owned();
-    Err(Error::Unavailable { what, cause, status: None })
+    Err(Error::unavailable(what, "other writers at every attempt"))
 }
 
 fn empty_index() -> Value {

@@ -13,10 +13,12 @@ mod credentials;
 pub mod fetch;
 mod http;
 mod referrers;
+mod tags;
 mod write;
 
 pub use credentials::Credentials;
 pub use http::Timing;
+pub use tags::Tags;
 pub use write::Deleted;
 
 use self::{
@@ -28,7 +30,7 @@ use crate::{
     error::Error,
     manifest::{self, Descriptor},
     media,
-    reference::{self, Tag, Target},
+    reference::{self, Target},
     source::{Resolved, SourceOptions},
 };
 use attest::{Digest, Repository};
@@ -153,29 +155,6 @@ impl Registry {
         digest: &Digest,
     ) -> Result<Resolved, Error> {
         self.get_manifest(repository, &digest.to_string(), Some(*digest)).await
-    }
-
-    /// The digest that a tag names now; none if the registry says 404.
-    pub async fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, Error> {
-        let what = format!("{repository}:{tag}");
-        let place = self.place(repository, Action::Pull)?;
-        let url = place.url(&format!("manifests/{tag}"))?;
-        let mut request = Request::get(url, &what, 0).accept(ACCEPT);
-        request.method = Method::HEAD;
-        let small = match self.small(&place.scope, &request).await {
-            Ok(small) => small,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        match small.header(CONTENT_DIGEST).and_then(|text| text.parse().ok()) {
-            Some(digest) => Ok(Some(digest)),
-            // Some registries give no digest to HEAD; the bytes always have one.
-            None => match self.get_manifest(repository, tag.as_str(), None).await {
-                Ok(resolved) => Ok(Some(resolved.digest)),
-                Err(error) if error.is_not_found() => Ok(None),
-                Err(error) => Err(error),
-            },
-        }
     }
 
     /// A blob as a stream that checks itself at its end.

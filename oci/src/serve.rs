@@ -29,13 +29,15 @@ pub struct ServeOptions {
     pub referrers_api: bool,
     /// Entries of one page of the referrers API.
     pub referrers_page: usize,
+    /// Tags of one page of the list.
+    pub tags_page: usize,
     /// Deletes manifests.
     pub deletion: bool,
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { referrers_api: true, referrers_page: 100, deletion: true }
+        Self { referrers_api: true, referrers_page: 100, tags_page: 100, deletion: true }
     }
 }
 
@@ -129,7 +131,10 @@ impl Server {
     ) -> Result<Response, Failed> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         match route {
-            Route::Manifest(reference) if reads => self.get_manifest(name, reference),
+            Route::Manifest(reference) if reads => {
+                let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+                self.get_manifest(name, reference, known)
+            }
             Route::Manifest(reference) if method == Method::PUT => {
                 self.put_manifest(name, reference, headers, &body)
             }
@@ -146,7 +151,7 @@ impl Server {
                 self.get_referrers(name, digest, query)
             }
             Route::Referrers(_) => Err(Failed::new(StatusCode::NOT_FOUND, "UNSUPPORTED")),
-            Route::Tags if reads => Ok(self.get_tags(name)),
+            Route::Tags if reads => self.get_tags(name, query),
             _ => Err(Failed::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED")),
         }
     }

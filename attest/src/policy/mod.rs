@@ -18,7 +18,9 @@ mod wire;
 pub use draft::{Draft, FoundSigner};
 pub use error::PolicyError;
 pub use gate::{GatePolicy, Mode, Override, UnknownRule, Waiver, WaiverTarget};
-pub use pattern::{PATTERN_BYTES_MAX, PatternError, RepositoryPattern, Source, UrlPattern};
+pub use pattern::{
+    PATTERN_BYTES_MAX, PatternError, RepositoryPattern, Source, TagPattern, UrlPattern,
+};
 
 use crate::{Digest, Level, Platform, Repository, id::OperatorId, key::PublicKey, recipe::Tier};
 use serde::{Deserialize, Serialize};

@@ -150,6 +150,42 @@ impl fmt::Display for UrlPattern {
 
 serde_as_text!(RepositoryPattern, UrlPattern);
 
+/// A pattern of tags: `v1.*`, `latest`, `*`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TagPattern(String);
+
+impl TagPattern {
+    /// True when the pattern matches the whole tag.
+    pub fn matches(&self, tag: &str) -> bool {
+        glob(&self.0, tag)
+    }
+
+    /// The pattern as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TagPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'*');
+        if (1..=128).contains(&text.len()) && text.bytes().all(ok) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(PatternError::new("a pattern of tags: letters, digits, . _ - and *", text))
+    }
+}
+
+impl fmt::Display for TagPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+serde_as_text!(TagPattern);
+
 /// Anchored glob with `*` only. On a mismatch the last `*` takes one byte more, so the work is at
 /// most pattern length times text length.
 fn glob(pattern: &str, text: &str) -> bool {

@@ -224,7 +224,7 @@ async fn ask_realm(
             // A realm that is not there is a broken answer, not "there is no such image".
             Error::NotFound { what, detail } => {
                 let cause = format!("HTTP status 404{detail}");
-                Error::Unavailable { what, cause, status: Some(404) }
+                Error::Unavailable { what, cause, status: Some(404), retry_after: None }
             }
             other => other,
         });

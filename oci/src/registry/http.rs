@@ -192,10 +192,8 @@ impl Http {
             let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(bad)?;
             builder = builder.tls_certs_only(authorities);
         }
-        builder.build().map_err(|error| Error::Unavailable {
-            what: what.to_owned(),
-            cause: format!("no TLS client could be made: {}", chain(&error)),
-            status: None,
+        builder.build().map_err(|error| {
+            Error::unavailable(what, format!("no TLS client could be made: {}", chain(&error)))
         })
     }
 }
@@ -274,7 +272,7 @@ fn failure(error: reqwest::Error, what: &str) -> Failure {
     }
     let cause = chain(&error);
     let again = !error.is_timeout() && !error.is_builder();
-    Failure { error: Error::Unavailable { what: what.to_owned(), cause, status: None }, again }
+    Failure { error: Error::unavailable(what, cause), again }
 }
 
 /// An error with its causes; URLs are left out, because a query may hold a signature.
@@ -305,9 +303,9 @@ pub(super) async fn status_error(mut answer: Answer, what: &str) -> Error {
         401 | 403 => Error::Denied { what, status, detail },
         404 => Error::NotFound { what, detail },
         _ => {
-            let wait = wait.map(|wait| format!(", to be asked again in {} s", wait.as_secs()));
-            let cause = format!("HTTP status {status}{detail}{}", wait.unwrap_or_default());
-            Error::Unavailable { what, cause, status: Some(status) }
+            let words = wait.map(|wait| format!(", to be asked again in {} s", wait.as_secs()));
+            let cause = format!("HTTP status {status}{detail}{}", words.unwrap_or_default());
+            Error::Unavailable { what, cause, status: Some(status), retry_after: wait }
         }
     }
 }

@@ -53,7 +53,12 @@ impl Registry {
                 // A page that the registry announced itself cannot be "none".
                 Err(Error::NotFound { what, detail }) => {
                     let cause = format!("HTTP status 404 for page {}{detail}", page + 1);
-                    return Err(Error::Unavailable { what, cause, status: Some(404) });
+                    return Err(Error::Unavailable {
+                        what,
+                        cause,
+                        status: Some(404),
+                        retry_after: None,
+                    });
                 }
                 Err(error) => return Err(error),
             };
@@ -101,7 +106,7 @@ fn says_unsupported(error: &Error) -> bool {
 }
 
 /// The page that `Link: <…>; rel="next"` names (RFC 8288).
-fn next_page(
+pub(super) fn next_page(
     from: &Url,
     link: Option<&str>,
     place: &Place,

@@ -90,10 +90,18 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 }
 
 impl Server {
-    pub(super) fn get_manifest(&self, name: &str, reference: &str) -> Result<Response, Failed> {
+    pub(super) fn get_manifest(
+        &self,
+        name: &str,
+        reference: &str,
+        known: Option<&str>,
+    ) -> Result<Response, Failed> {
         let found = self.store.manifest(name, &target(reference)?);
         let (digest, media_type, bytes) =
             found.ok_or_else(|| Failed::not_found("MANIFEST_UNKNOWN"))?;
+        if known.is_some_and(|known| known == format!("\"{digest}\"")) {
+            return Ok(plain(StatusCode::NOT_MODIFIED, Bytes::new()));
+        }
         let response = with_type(StatusCode::OK, &media_type, bytes);
         let response = with_header(response, header::ETAG, &format!("\"{digest}\""));
         Ok(with_header(response, CONTENT_DIGEST, &digest.to_string()))
@@ -204,8 +212,20 @@ impl Server {
         Ok(with_header(response, header::LINK, &link))
     }
 
-    pub(super) fn get_tags(&self, name: &str) -> Response {
-        let body = json!({ "name": name, "tags": self.store.tags(name) });
-        plain(StatusCode::OK, body.to_string().into())
+    pub(super) fn get_tags(&self, name: &str, query: &str) -> Result<Response, Failed> {
+        if !self.store.has(name) {
+            return Err(Failed::not_found("NAME_UNKNOWN"));
+        }
+        let all = self.store.tags(name);
+        let last = parameter(query, "last").unwrap_or_default();
+        let asked = parameter(query, "n").and_then(|text| text.parse().ok()).unwrap_or(usize::MAX);
+        let size = asked.min(self.options.tags_page.max(1));
+        let rest: Vec<&String> = all.iter().filter(|tag| **tag > last).collect();
+        let page = &rest[..size.min(rest.len())];
+        let body = json!({ "name": name, "tags": page });
+        let response = plain(StatusCode::OK, body.to_string().into());
+        let Some(end) = page.last().filter(|_| rest.len() > size) else { return Ok(response) };
+        let link = format!("</v2/{name}/tags/list?n={size}&last={end}>; rel=\"next\"");
+        Ok(with_header(response, header::LINK, &link))
     }
 }

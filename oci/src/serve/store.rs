@@ -182,6 +182,11 @@ impl Store {
         self.lock().repositories.keys().cloned().collect()
     }
 
+    /// True if something was ever put into a repository of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.lock().repositories.contains_key(name)
+    }
+
     /// The tags of a repository, sorted.
     pub fn tags(&self, name: &str) -> Vec<String> {
         let state = self.lock();

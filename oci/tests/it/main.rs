@@ -13,6 +13,7 @@ mod push;
 mod reading;
 #[path = "../../../tests/src/registry.rs"]
 mod registry;
+mod tags;
 
 use oci::{Credentials, ImageReference, ImageSource, NetworkPolicy, SourceOptions, Timing};
 use std::time::Duration;
