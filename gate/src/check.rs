@@ -83,8 +83,9 @@ fn judged(
         let siblings = collector.siblings(&asked, wanted);
         let ruling = assess(policy, &asked, wanted, gathered, &siblings, now);
         tracing::info!(
-            image = asked.image, platform = %wanted.subject.platform, outcome = %ruling.outcome,
-            decision = %ruling.decision, "a platform was decided"
+            image.reference = asked.image, image.platform = %wanted.subject.platform,
+            verdict.outcome = %ruling.outcome, gate.decision = %ruling.decision,
+            "a platform was decided"
         );
         rulings.push((wanted.clone(), ruling));
     }

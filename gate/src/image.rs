@@ -113,7 +113,7 @@ impl Asked {
                 if error.kind() == ErrorKind::Unavailable && reference.digest().is_some() =>
             {
                 tracing::warn!(
-                    image = %reference, error = %error,
+                    image.reference = %reference, %error,
                     "the image cannot be read: deciding by its digest from the evidence alone"
                 );
                 // Where the evidence does not help either, the first problem is the one to tell.

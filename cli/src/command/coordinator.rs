@@ -2,12 +2,16 @@
 
 use crate::{
     exit::{Failure, Outcome},
-    output,
+    output::{self, Format},
 };
 use coordinator::{
     daemon::Daemon,
     queue::Limits,
-    setup::{InitOptions, Loaded, init},
+    setup::{
+        InitOptions, Loaded,
+        check::{State, examine},
+        init,
+    },
 };
 use std::{net::SocketAddr, path::PathBuf};
 use tokio_util::sync::CancellationToken;
@@ -37,10 +41,14 @@ pub enum Command {
         /// The folder.
         dir: PathBuf,
     },
-    /// Reads the configuration and everything it names, and says whether it is good.
+    /// Looks at the configuration and everything it names: keys, certificate, ports, clients, policy,
+    /// quorum, disk, limits, where attestations go. Exit 2 if something is bad.
     CheckConfig {
         /// The folder.
         dir: PathBuf,
+        /// How the result is printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
 }
 
@@ -68,16 +76,34 @@ pub async fn run(command: Command) -> Outcome {
             result?;
             Ok(0)
         }
-        Command::CheckConfig { dir } => {
-            let loaded = read(&dir)?;
-            output::data(&format!(
-                "{}: good\n{}",
-                dir.join("coordinator.toml").display(),
-                loaded.policy.explain()
-            ))?;
-            Ok(0)
-        }
+        Command::CheckConfig { dir, format } => check(&read(&dir)?, format).await,
     }
+}
+
+async fn check(loaded: &Loaded, format: Format) -> Outcome {
+    let checks = examine(loaded).await;
+    let bad = checks.iter().any(|check| check.state == State::Bad);
+    if format == Format::Json {
+        let value = serde_json::json!({
+            "schema": "assay/check-config/v1", "good": !bad, "checks": checks,
+        });
+        output::json(&value)?;
+        return Ok(if bad { 2 } else { 0 });
+    }
+    let rows: Vec<Vec<String>> = checks
+        .iter()
+        .map(|check| {
+            let state = match check.state {
+                State::Good => "good",
+                State::Doubt => "doubt",
+                State::Bad => "BAD",
+            };
+            [check.name, state, &check.found, &check.hint].map(str::to_owned).to_vec()
+        })
+        .collect();
+    let table = output::table(&["CHECK", "STATE", "FOUND", "WHAT TO DO"], &rows);
+    output::data(&format!("{table}\n{}", loaded.policy.explain()))?;
+    Ok(if bad { 2 } else { 0 })
 }
 
 fn read(dir: &std::path::Path) -> Result<Loaded, Failure> {

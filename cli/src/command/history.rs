@@ -1,4 +1,7 @@
 //! `assay history` and `assay export`: what was observed and judged, oldest first.
+//!
+//! Invariant: an export holds one page in memory, whatever its length; its columns are the
+//! coordinator's (docs/SCHEMA.md), not those of the first row; no cell of a CSV becomes a formula.
 
 use super::fleet::{self, Connection};
 use crate::{
@@ -6,9 +9,9 @@ use crate::{
     output::{self, Format},
 };
 use clap::ValueEnum;
-use proto::v1;
+use proto::v1::{self, image_service_client::ImageServiceClient};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use tonic::transport::Channel;
 
 /// Rows asked for in one call.
 const ROWS: u32 = 500;
@@ -35,11 +38,36 @@ pub enum ExportFormat {
     Csv,
 }
 
+/// A table of docs/SCHEMA.md.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Table {
+    /// One row for each observation.
+    #[default]
+    Observations,
+    /// The intervals in which verdicts stood.
+    Verdicts,
+    /// The steps of jobs.
+    Transitions,
+    /// The differences that explanations name.
+    Diffs,
+    /// The inputs of observations.
+    Materials,
+    /// The changes of watched tags.
+    Tags,
+    /// Observations, verdicts and tags of one repository, in short.
+    History,
+}
+
 /// Arguments of `export`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  assay export --table verdicts --format csv > verdicts.csv\n  \
+                        assay export registry.example/team/app --cursor 1234")]
 pub struct ExportArgs {
-    /// A repository, or an image by digest.
-    image: String,
+    /// A repository, or an image by digest; without it, everything.
+    image: Option<String>,
+    /// Which table.
+    #[arg(long, value_enum, default_value_t)]
+    table: Table,
     /// Form of the rows.
     #[arg(long, value_enum, default_value_t)]
     format: ExportFormat,
@@ -57,79 +85,83 @@ fn parts(image: &str) -> Result<(String, String), Failure> {
     }
 }
 
+fn text(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
 /// Prints a table or one JSON value.
 pub async fn run(args: Args) -> Outcome {
     let mut rows = Vec::new();
-    let mut pages = Pages::new(&args.connection, &args.image, String::new())?;
+    let mut pages = Pages::new(&args.connection, Some(&args.image), "history", String::new())?;
     while let Some(page) = pages.next().await? {
-        rows.extend(page);
+        rows.extend(page.rows);
     }
     if args.format == Format::Json {
         let value = serde_json::json!({"schema": "assay/history/v1", "rows": rows});
         output::json(&value)?;
         return Ok(0);
     }
-    let text = |row: &Value, key: &str| match row.get(key) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None => "-".to_owned(),
-        Some(other) => other.to_string(),
+    let cell = |row: &Value, key: &str| match text(row.get(key)) {
+        empty if empty.is_empty() => "-".to_owned(),
+        text => text,
     };
-    let columns = ["observed_at", "kind", "platform", "operator", "attempt", "outcome", "role"];
-    let table: Vec<Vec<String>> =
-        rows.iter().map(|row| columns.iter().map(|c| text(row, c)).collect()).collect();
-    let header = ["OBSERVED AT", "KIND", "PLATFORM", "OPERATOR", "ATTEMPT", "OUTCOME", "ROLE"];
+    let who = |row: &Value| match row.get("tag") {
+        Some(Value::String(tag)) => format!(":{tag}"),
+        _ => cell(row, "operator"),
+    };
+    let table: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let columns = ["observed_at", "kind", "platform"].map(|c| cell(row, c));
+            let rest = ["attempt", "outcome", "role", "manifest_digest"].map(|c| cell(row, c));
+            columns.into_iter().chain([who(row)]).chain(rest).collect()
+        })
+        .collect();
+    let header = ["OBSERVED AT", "KIND", "PLATFORM", "WHO", "ATTEMPT", "OUTCOME", "ROLE", "IMAGE"];
     output::data(&output::table(&header, &table))?;
     Ok(0)
 }
 
 /// Prints rows as they come; the cursor to go on from goes to standard error.
 pub async fn export(args: ExportArgs) -> Outcome {
-    let mut pages = Pages::new(&args.connection, &args.image, args.cursor.clone())?;
-    let mut header: Option<Vec<String>> = None;
+    let table = args.table.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+    let image = args.image.as_deref();
+    let mut pages = Pages::new(&args.connection, image, &table, args.cursor.clone())?;
+    let mut headed = false;
     while let Some(page) = pages.next().await? {
-        for row in page {
+        if args.format == ExportFormat::Csv && !headed {
+            let header: Vec<Value> = page.columns.iter().map(|c| c.as_str().into()).collect();
+            output::data(&csv_line(header.iter().map(Some)))?;
+            headed = true;
+        }
+        for row in &page.rows {
             match args.format {
-                ExportFormat::Ndjson => output::json(&row)?,
+                ExportFormat::Ndjson => output::json(row)?,
                 ExportFormat::Csv => {
-                    let flat: BTreeMap<String, String> = flatten(&row);
-                    let columns = match &header {
-                        Some(columns) => columns.clone(),
-                        None => {
-                            let columns: Vec<String> = flat.keys().cloned().collect();
-                            output::data(&csv_line(columns.iter().map(String::as_str)))?;
-                            header = Some(columns.clone());
-                            columns
-                        }
-                    };
-                    let cells = columns.iter().map(|c| flat.get(c).map_or("", String::as_str));
-                    output::data(&csv_line(cells))?;
+                    output::data(&csv_line(page.columns.iter().map(|c| row.get(c))))?;
                 }
             }
         }
     }
-    if !pages.cursor.is_empty() {
-        output::say(&format!("cursor: {}", pages.cursor));
-    }
+    output::say(&format!("cursor: {}", pages.cursor));
     Ok(0)
 }
 
-fn flatten(row: &Value) -> BTreeMap<String, String> {
-    let Value::Object(map) = row else { return BTreeMap::new() };
-    let cell = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    };
-    map.iter().map(|(key, value)| (key.clone(), cell(value))).collect()
-}
-
-fn csv_line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
+/// Cells of one record. A text that a spreadsheet would run as a formula is made plain text; numbers
+/// are what they are.
+fn csv_line<'a>(cells: impl Iterator<Item = Option<&'a Value>>) -> String {
     let quoted: Vec<String> = cells
-        .map(|cell| {
-            // A cell that a spreadsheet would run as a formula is made plain text.
-            let guard = if cell.starts_with(['=', '+', '-', '@']) { "'" } else { "" };
+        .map(|value| {
+            let cell = text(value);
+            let formula = matches!(value, Some(Value::String(_)))
+                && cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
+            let guard = if formula { "'" } else { "" };
             if guard.is_empty() && !cell.contains([',', '"', '\n', '\r']) {
-                cell.to_owned()
+                cell
             } else {
                 format!("\"{guard}{}\"", cell.replace('"', "\"\""))
             }
@@ -138,46 +170,65 @@ fn csv_line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
     quoted.join(",")
 }
 
-struct Pages<'a> {
-    connection: &'a Connection,
-    repository: String,
-    digest: String,
+/// Pages of one table, over one connection.
+struct Pages {
+    client: ImageServiceClient<Channel>,
+    request: v1::HistoryRequest,
+    /// Where the last page ended.
     cursor: String,
     done: bool,
 }
 
-impl<'a> Pages<'a> {
-    fn new(connection: &'a Connection, image: &str, cursor: String) -> Result<Self, Failure> {
-        let (repository, digest) = parts(image)?;
-        Ok(Self { connection, repository, digest, cursor, done: false })
+struct Page {
+    rows: Vec<Value>,
+    columns: Vec<String>,
+}
+
+impl Pages {
+    fn new(
+        connection: &Connection,
+        image: Option<&str>,
+        table: &str,
+        cursor: String,
+    ) -> Result<Self, Failure> {
+        let (repository, digest) = image.map(parts).transpose()?.unwrap_or_default();
+        let table = table.to_owned();
+        let request = v1::HistoryRequest {
+            repository,
+            digest,
+            cursor: cursor.clone(),
+            rows_max: ROWS,
+            table,
+        };
+        Ok(Self { client: connection.images()?, request, cursor, done: false })
     }
 
-    async fn next(&mut self) -> Result<Option<Vec<Value>>, Failure> {
+    async fn next(&mut self) -> Result<Option<Page>, Failure> {
         if self.done {
             return Ok(None);
         }
-        let request = v1::HistoryRequest {
-            repository: self.repository.clone(),
-            digest: self.digest.clone(),
-            cursor: self.cursor.clone(),
-            rows_max: ROWS,
-        };
-        let answer = self.connection.images()?.history(request).await.map_err(fleet::failed)?;
+        self.request.cursor.clone_from(&self.cursor);
+        let answer = self.client.history(self.request.clone()).await.map_err(fleet::failed)?;
         let answer = answer.into_inner();
         self.done = answer.next_cursor.is_empty();
-        if !self.done {
-            self.cursor = answer.next_cursor;
+        if !answer.end_cursor.is_empty() {
+            self.cursor = answer.end_cursor;
         }
         let rows = answer.rows.iter().map(|row| serde_json::from_slice(row));
-        Ok(Some(rows.collect::<Result<_, _>>()?))
+        let rows = rows.collect::<Result<_, _>>()?;
+        Ok(Some(Page { rows, columns: answer.columns }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     #[test]
     fn csv_cells_are_quoted_and_never_formulas() {
-        let line = super::csv_line(["a", "b,c", "d\"e", "=1+1"].into_iter());
-        assert_eq!(line, "a,\"b,c\",\"d\"\"e\",\"'=1+1\"");
+        let cells =
+            [json!("a"), json!("b,c"), json!("d\"e"), json!("=1+1"), json!("\t=1"), json!(-5)];
+        let line = super::csv_line(cells.iter().map(Some).chain([None, Some(&json!(null))]));
+        assert_eq!(line, "a,\"b,c\",\"d\"\"e\",\"'=1+1\",\"'\t=1\",-5,,");
     }
 }

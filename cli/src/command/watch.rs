@@ -10,7 +10,8 @@ use proto::v1;
 /// Subcommands of `watch`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Follows a repository: new tags, and tags that name another image, are submitted.
+    /// Follows a repository: new tags, and tags that name another image, are submitted. A watch that
+    /// is there is looked at now, and gets this interval.
     Add {
         /// registry.example/team/app
         repository: String,
@@ -80,9 +81,15 @@ fn print(watches: &[v1::WatchedRepository], format: Format) -> std::io::Result<(
         .iter()
         .map(|w| {
             let every = format!("{} s", w.interval_seconds);
-            let row = [&w.watch, &w.repository, &w.tag_pattern, &every, &w.last_error];
+            let looked = attest::time::Timestamp::from_unix(w.last_checked);
+            let looked = looked.ok().filter(|_| w.last_checked > 0);
+            let looked = looked.map_or_else(|| "not yet".to_owned(), |at| at.to_string());
+            let row = [&w.watch, &w.repository, &w.tag_pattern, &every, &looked, &w.last_error];
             row.map(Clone::clone).to_vec()
         })
         .collect();
-    output::data(&output::table(&["WATCH", "REPOSITORY", "TAGS", "EVERY", "LAST ERROR"], &rows))
+    output::data(&output::table(
+        &["WATCH", "REPOSITORY", "TAGS", "EVERY", "LAST LOOK", "LAST ERROR"],
+        &rows,
+    ))
 }

@@ -62,6 +62,9 @@ pub struct SubmittedImage {
     pub digest: Digest,
     /// Its platforms.
     pub jobs: Vec<SubmittedPlatform>,
+    /// The tag that named it when it was submitted, the newest that is known. For research only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
 }
 
 /// One platform of a submitted image.
@@ -158,49 +161,5 @@ fn about(store: &dyn Store, kind: Kind, about: &Digest) -> Result<Vec<Stored>, S
         let Some(last) = page.last() else { return Ok(found) };
         from = last.position.next();
         found.extend(page);
-    }
-}
-
-/// Adds the columns that stand in the signed observation.
-pub fn add_signed_columns(
-    core: &Core,
-    id: &attest::id::ObservationId,
-    row: &mut serde_json::Map<String, serde_json::Value>,
-) {
-    let Ok(Some(stored)) = core.store.observation(id) else { return };
-    let Ok(envelope) = Envelope::parse(&stored.body) else { return };
-    let Ok(observation) = attest::observation::Observation::read(&envelope) else { return };
-    let mut set = |name: &str, value: serde_json::Value| {
-        row.insert(name.to_owned(), value);
-    };
-    let environment = &observation.environment;
-    set("image_repository", observation.subject.repository.to_string().into());
-    set("manifest_digest", observation.subject.digest.to_string().into());
-    set("index_digest", observation.index.map(|d| d.to_string()).into());
-    set("platform", observation.subject.platform.to_string().into());
-    set("publisher", observation.publisher.clone().into());
-    set("rebuilder", environment.rebuilder.clone().into());
-    set("recipe_digest", observation.recipe.map(|d| d.to_string()).into());
-    set("epoch", observation.epoch.into());
-    set("published_at", observation.published_at.map(|t| t.to_string()).into());
-    set("observed_at", observation.observed_at.to_string().into());
-    set("kernel", environment.kernel.clone().into());
-    set("cpu", environment.cpu.clone().into());
-    set("fs", environment.filesystem.clone().into());
-    set("tz", environment.timezone.clone().into());
-    set("locale", environment.locale.clone().into());
-    set("cpus", environment.cpus.into());
-    set("worker_version", environment.worker_version.clone().into());
-    set("input_count", observation.materials.len().into());
-    set("inputs_missing", observation.inputs_missing.into());
-    set("cpu_s", (observation.durations.cpu_ms / 1000).into());
-    if let Some(output) = observation.output() {
-        set("out_config", output.config.to_string().into());
-        set("n_layers", output.layers.len().into());
-        set("bytes", output.layers.iter().map(|l| l.size).sum::<u64>().into());
-    }
-    if let Some(compared) = &observation.compared {
-        set("layers_equal", compared.layers_equal.into());
-        set("diff_ids_equal", compared.diff_ids_equal.into());
     }
 }

@@ -34,8 +34,9 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), DaemonError> {
     let connections = core.loaded.config.limits.connections_max;
+    let note = super::listen::Note::of(&core, "http");
     let router = router(core);
-    let mut incoming = super::listen::incoming(listener, tls, connections, stop.clone());
+    let mut incoming = super::listen::incoming(listener, tls, connections, note, stop.clone());
     loop {
         let stream = tokio::select! {
             stream = incoming.next() => stream,
@@ -159,22 +160,17 @@ async fn attestation_of(
 }
 
 async fn ready(State(core): State<Arc<Core>>) -> Response {
-    match core.store.settle().await {
-        Ok(()) => "ready\n".into_response(),
-        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, error),
-    }
+    let readiness = super::readiness::look(&core).await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (status, kind, readiness.report.to_string()).into_response()
 }
 
-/// Prometheus text format.
+/// OpenMetrics text, which Prometheus reads.
 async fn metrics(State(core): State<Arc<Core>>) -> Response {
-    let roster = core.roster();
-    let text = format!(
-        "# TYPE assay_journal_records gauge\nassay_journal_records {}\n\
-         # TYPE assay_operators gauge\nassay_operators {}\n\
-         # TYPE assay_workers gauge\nassay_workers {}\n",
-        core.store.end().0,
-        roster.operators.len(),
-        roster.workers.len()
-    );
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+    const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match core.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, KIND)], text).into_response(),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, error),
+    }
 }

@@ -24,7 +24,7 @@ use attest::{
 };
 use oci::{
     Discovery, HostException, Image, ImageReference, ImageSource, NetworkPolicy, SourceOptions,
-    discover_image,
+    Target, discover_image,
 };
 use std::sync::Arc;
 
@@ -71,6 +71,21 @@ pub async fn submit(
     tenant: Tenant,
     class: Class,
 ) -> Result<SubmittedImage, IntakeError> {
+    let tag = match reference {
+        ImageReference::Registry { target: Target::Tag(tag), .. } => Some(tag.to_string()),
+        _ => None,
+    };
+    submit_as(core, reference, tag, tenant, class).await
+}
+
+/// The same for a caller who knows under which tag it saw the image.
+pub async fn submit_as(
+    core: &Arc<Core>,
+    reference: &ImageReference,
+    tag: Option<String>,
+    tenant: Tenant,
+    class: Class,
+) -> Result<SubmittedImage, IntakeError> {
     if matches!(reference, ImageReference::Layout { .. }) {
         return Err(IntakeError::Layout(reference.to_string()));
     }
@@ -87,10 +102,13 @@ pub async fn submit(
         let job = announce(core, &image, subject, set, &tenant, class).await?;
         jobs.push(SubmittedPlatform { entry: u32::try_from(entry.position).unwrap_or(0), job });
     }
-    let submitted = SubmittedImage { repository, digest: image.digest(), jobs };
-    let about = evidence::about_image(&submitted.repository, &submitted.digest);
-    let body = serde_json::to_vec(&submitted).unwrap_or_default();
+    let about = evidence::about_image(&repository, &image.digest());
     let newest = core.store.newest_about(Kind::EVIDENCE, &about)?;
+    // Asked for by digest, it keeps the tag that was known.
+    let known = newest.as_ref().and_then(|n| serde_json::from_slice(&n.body).ok());
+    let tag = tag.or_else(|| known.and_then(|known: SubmittedImage| known.tag));
+    let submitted = SubmittedImage { repository, digest: image.digest(), jobs, tag };
+    let body = serde_json::to_vec(&submitted).unwrap_or_default();
     if newest.is_none_or(|stored| stored.body != body) {
         core.store.append(vec![NewRecord::new(Kind::EVIDENCE, about, body)]).await?;
     }

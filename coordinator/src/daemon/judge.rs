@@ -16,6 +16,7 @@ use crate::{
 };
 use attest::{
     id::JobId,
+    observation::Observation,
     time::Timestamp,
     verdict::{self, Judgement},
     vsa::VerdictRecord,
@@ -110,6 +111,10 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
         Ok(Reply::Refused(Refusal::Stale { .. }))
         | Err(StoreError::Refused(Refusal::Stale { .. })) => Ok(false),
         Ok(reply) => {
+            let times = set.observations.iter().filter_map(|filed| {
+                Some(Observation::read(&filed.envelope).ok()?.observed_at.unix())
+            });
+            core.metrics.judged(judgement.outcome.as_str(), times.min());
             tracing::info!(
                 job.subject = %job.spec.subject,
                 verdict.outcome = judgement.outcome.as_str(),

@@ -11,10 +11,14 @@ pub mod http;
 pub mod intake;
 pub mod judge;
 pub mod listen;
+pub mod metrics;
 pub mod notary;
 pub mod publish;
+pub mod readiness;
+pub mod research;
 pub mod roster;
 pub mod service;
+pub mod watch;
 
 use crate::{
     journal::Options,
@@ -23,6 +27,7 @@ use crate::{
     store::{self, Parts, Store, StoreError, SystemSurroundings},
     tls::{self, TlsError},
 };
+use metrics::Metrics;
 use roster::{Roster, RosterError};
 use std::{
     io,
@@ -32,6 +37,7 @@ use std::{
 };
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use watch::{WatchError, Watches};
 
 /// How often the queue hears that time passed.
 const TICK: Duration = Duration::from_millis(250);
@@ -48,6 +54,9 @@ pub enum DaemonError {
     /// A record in the journal is not what its kind says.
     #[error(transparent)]
     Roster(#[from] RosterError),
+    /// A watch in the journal is not what its kind says.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// The verdict key.
     #[error(transparent)]
     Key(#[from] attest::key::KeyError),
@@ -70,6 +79,12 @@ pub struct Core {
     pub store: Arc<dyn Store>,
     /// Configuration, policy, key.
     pub loaded: Loaded,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Repositories that are followed.
+    pub watches: Watches,
+    /// Cancelled when the daemon begins to stop.
+    pub stopping: CancellationToken,
     roster: RwLock<Arc<Roster>>,
     changed: tokio::sync::watch::Sender<u64>,
 }
@@ -136,7 +151,9 @@ impl Daemon {
         let grpc = address(&listeners.0, loaded.config.listen);
         let http = address(&listeners.1, loaded.config.listen_http);
         let (changed, _) = tokio::sync::watch::channel(0);
-        let core = Arc::new(Core { store, loaded, roster, changed });
+        let (metrics, watches) = (Metrics::new(&store), Watches::read(store.as_ref())?);
+        let stopping = CancellationToken::new();
+        let core = Arc::new(Core { store, loaded, metrics, watches, stopping, roster, changed });
         Ok(Self { grpc, http, core, listeners })
     }
 
@@ -156,7 +173,9 @@ impl Daemon {
         tasks.spawn(service::serve(Arc::clone(&core), listeners.0, grpc_tls, stop.clone()));
         tasks.spawn(http::serve(Arc::clone(&core), listeners.1, http_tls, stop.clone()));
         tasks.spawn(judge::run(Arc::clone(&core), stop.clone()));
+        tasks.spawn(watch::run(Arc::clone(&core), stop.clone()));
         tasks.spawn(tick(Arc::clone(&core), stop.clone()));
+        tasks.spawn(say_stopping(Arc::clone(&core), stop.clone()));
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
             let ended = ended.unwrap_or_else(|e| Err(DaemonError::Serve(e.to_string())));
@@ -173,6 +192,13 @@ impl Daemon {
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, DaemonError> {
     TcpListener::bind(address).await.map_err(|error| DaemonError::Listen { address, error })
+}
+
+/// Readiness ends with the first word of the end, so that nobody new is sent here.
+async fn say_stopping(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonError> {
+    stop.cancelled().await;
+    core.stopping.cancel();
+    Ok(())
 }
 
 async fn tick(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonError> {

@@ -30,6 +30,7 @@ use std::sync::Arc;
 /// Makes, keeps and pushes the attestation of a judged job.
 pub async fn publish(core: &Arc<Core>, id: JobId, set: &EvidenceSet, judgement: &Judgement) {
     if let Err(problem) = attest_and_push(core, id, set, judgement).await {
+        core.metrics.published("failed");
         tracing::error!(job.id = %id, %problem, "the attestation could not be published");
     }
 }
@@ -96,6 +97,7 @@ async fn push(
         Bundle::parse(bundle).is_ok_and(|bundle| bundle.envelope.verify(&key).is_ok())
     };
     let pushed = push_bundle(&destination, &request, &ours).await?;
+    core.metrics.published("ok");
     tracing::info!(
         attestation.repository = %repository,
         attestation.manifest = %pushed.manifest,

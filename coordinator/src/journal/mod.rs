@@ -16,6 +16,7 @@
 
 pub mod disk;
 pub mod error;
+pub mod figures;
 mod floor;
 pub mod frame;
 pub mod log;
@@ -29,6 +30,7 @@ pub mod writer;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{Floor, JournalError};
+pub use figures::{Spread, SyncFigures};
 pub use log::{Cut, Group, Log, Options, Recovery};
 pub use memory::MemoryDisk;
 pub use read::{Reader, Records};

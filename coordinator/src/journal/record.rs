@@ -65,6 +65,8 @@ kinds! {
     PUBLICATION = 15, "publication", false;
     /// Evidence of the publisher, as it was found; about the subject's digest.
     EVIDENCE = 16, "publisher-evidence", false;
+    /// A repository that is watched, or is not any more; about SHA-256 of what identifies the watch.
+    WATCH = 17, "watch", false;
 }
 
 impl fmt::Display for Kind {

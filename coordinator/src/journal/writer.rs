@@ -11,6 +11,7 @@
 use super::{
     disk::Disk,
     error::JournalError,
+    figures::{GROUP_BOUNDS, SYNC_MICROS_BOUNDS, SyncFigures, Tally},
     log::{GROUP_BYTES_MAX, Group, Log},
     read::Reader,
     record::Stored,
@@ -118,6 +119,8 @@ struct State {
     /// As the follower has seen it: appends are decided under this epoch.
     epoch: AtomicU64,
     fatal: OnceLock<JournalError>,
+    micros: Tally,
+    groups: Tally,
     /// Nanoseconds and number of the syncs so far, for metrics.
     sync_nanos: AtomicU64,
     syncs: AtomicU64,
@@ -148,6 +151,8 @@ impl<D: Disk> FileJournal<D> {
             waiting_bytes: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
             fatal: OnceLock::new(),
+            micros: Tally::new(&SYNC_MICROS_BOUNDS),
+            groups: Tally::new(&GROUP_BOUNDS),
             sync_nanos: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
         });
@@ -218,6 +223,11 @@ impl<D: Disk> FileJournal<D> {
             syncs: self.state.syncs.load(Ordering::Relaxed),
             nanoseconds: self.state.sync_nanos.load(Ordering::Relaxed),
         }
+    }
+
+    /// How the syncs are spread.
+    pub fn sync_figures(&self) -> SyncFigures {
+        SyncFigures { micros: self.state.micros.spread(), groups: self.state.groups.spread() }
     }
 
     /// Finishes what was appended and stops. Later appends are refused.
@@ -335,6 +345,8 @@ impl<D: Disk> Writer<D> {
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.state.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
         self.state.syncs.fetch_add(1, Ordering::Relaxed);
+        self.state.micros.count(nanos / 1000);
+        self.state.groups.count(written.groups.len() as u64);
         let rest = replies.split_off(written.groups.len());
         let mut ended = None;
         if let Some(error) = written.failed {

@@ -23,18 +23,18 @@ struct Bucket {
 
 /// Buckets of one kind.
 #[derive(Debug, Clone)]
-pub(super) struct Buckets<K: Ord + Clone> {
+pub(crate) struct Buckets<K: Ord + Clone> {
     rate: Rate,
     buckets: BTreeMap<K, Bucket>,
 }
 
 impl<K: Ord + Clone> Buckets<K> {
-    pub(super) fn new(rate: Rate) -> Self {
+    pub(crate) fn new(rate: Rate) -> Self {
         Self { rate, buckets: BTreeMap::new() }
     }
 
     /// Takes a token, or says how long to wait.
-    pub(super) fn take(&mut self, name: &K, now: Millis) -> Result<(), u64> {
+    pub(crate) fn take(&mut self, name: &K, now: Millis) -> Result<(), u64> {
         let wait = self.wait(name, now);
         if wait > 0 {
             return Err(wait);
@@ -50,21 +50,21 @@ impl<K: Ord + Clone> Buckets<K> {
     }
 
     /// How long until there is a token; 0 if there is one.
-    pub(super) fn wait(&self, name: &K, now: Millis) -> u64 {
+    pub(crate) fn wait(&self, name: &K, now: Millis) -> u64 {
         let paused = self.buckets.get(name).map_or(0, |b| b.paused_until.since(now));
         let missing = 1000u64.saturating_sub(self.level(name, now));
         paused.max(missing.div_ceil(self.rate.per_second.max(1)))
     }
 
     /// Takes no token for so long.
-    pub(super) fn pause(&mut self, name: &K, now: Millis, ms: u64) {
+    pub(crate) fn pause(&mut self, name: &K, now: Millis, ms: u64) {
         if self.buckets.len() < BUCKETS_MAX || self.buckets.contains_key(name) {
             self.bucket(name, now).paused_until = now.plus(ms.min(PAUSE_MS_MAX));
         }
     }
 
     /// Forgets full buckets.
-    pub(super) fn sweep(&mut self, now: Millis) {
+    pub(crate) fn sweep(&mut self, now: Millis) {
         let full = self.rate.burst * 1000;
         let names: Vec<K> = self.buckets.keys().cloned().collect();
         for name in names {

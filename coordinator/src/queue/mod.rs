@@ -56,7 +56,7 @@ pub use transition::{
 };
 
 use attest::id::{JobId, LeaseId, WorkerId};
-use buckets::Buckets;
+pub(crate) use buckets::Buckets;
 use ready::Ready;
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use timers::{Timer, Timers};
@@ -118,6 +118,8 @@ pub struct Queue {
     registries: Buckets<String>,
     announcers: Buckets<Tenant>,
     submitters: Buckets<WorkerId>,
+    /// How often each change was made since the start, for metrics.
+    tallies: BTreeMap<&'static str, u64>,
     /// No offer or lease ends before this: the pause after a restart.
     paused_until: Millis,
     swept_at: Millis,
@@ -172,6 +174,7 @@ impl Queue {
             active: 0,
             idle_since: BTreeMap::new(),
             tags: BTreeMap::new(),
+            tallies: BTreeMap::new(),
         }
     }
 
@@ -182,6 +185,7 @@ impl Queue {
         let before = std::mem::replace(self, fresh);
         (self.registries, self.announcers) = (before.registries, before.announcers);
         (self.submitters, self.tags) = (before.submitters, before.tags);
+        self.tallies = before.tallies;
         self.workers = before.workers;
         self.workers.forget_held();
     }
@@ -299,6 +303,11 @@ impl Queue {
         }
     }
 
+    /// How often each change was decided since the start, by its name.
+    pub fn tallies(&self) -> &BTreeMap<&'static str, u64> {
+        &self.tallies
+    }
+
     /// When [`Event::Tick`] has something to do next.
     pub fn next_timer(&self) -> Option<Millis> {
         self.timers.next()
@@ -311,6 +320,7 @@ impl Queue {
 
     /// Makes a transition: state, everything that follows from it, and the effect.
     fn record(&mut self, turn: &mut Turn, job: JobId, change: Change) -> Result<(), Refusal> {
+        *self.tallies.entry(change.name()).or_default() += 1;
         let step = Transition { at: turn.now, job, change };
         let before = self.jobs.get(&job).cloned();
         let after = Job::fold(before.clone(), &step).map_err(Refusal::Inconsistent)?;

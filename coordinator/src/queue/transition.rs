@@ -165,6 +165,34 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The name in metrics: one word for each way in which something can happen.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Announced { .. } => "announced",
+            Self::Promoted { .. } => "promoted",
+            Self::Offered { .. } => "offered",
+            Self::Skipped { why: SkipReason::Silent, .. } => "offer-silent",
+            Self::Skipped { why: SkipReason::Declined, .. } => "offer-declined",
+            Self::Skipped { why: SkipReason::Withdrawn, .. } => "offer-withdrawn",
+            Self::Leased { .. } => "leased",
+            Self::Suspected { .. } => "suspected",
+            Self::Resumed { .. } => "resumed",
+            Self::Expired { why: ExpireReason::Silent, .. } => "lease-silent",
+            Self::Expired { why: ExpireReason::Deadline, .. } => "lease-deadline",
+            Self::Expired { why: ExpireReason::GivenBack, .. } => "lease-given-back",
+            Self::Expired { why: ExpireReason::Withdrawn, .. } => "lease-withdrawn",
+            Self::Observed { .. } => "observed",
+            Self::Filed { .. } => "filed",
+            Self::Deferred { .. } => "deferred",
+            Self::Continued { .. } => "continued",
+            Self::Reopened { .. } => "reopened",
+            Self::Judged { .. } => "judged",
+            Self::Parked { .. } => "parked",
+        }
+    }
+}
+
 /// Permission for one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {

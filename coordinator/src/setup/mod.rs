@@ -4,6 +4,7 @@
 //! others can read; `init` never overwrites anything. The coordinator has a verdict key and a TLS
 //! key, and no key of any worker or operator.
 
+pub mod check;
 pub mod config;
 pub mod init;
 pub mod secret;

@@ -367,6 +367,15 @@ impl<D: Disk, T: Tables> Store for Embedded<D, T> {
         self.look(|queue| queue.totals().clone())
     }
 
+    fn tallies(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        self.look(|queue| queue.tallies().clone())
+    }
+
+    fn disk_figures(&self) -> super::DiskFigures {
+        let indexed = JournalPosition(self.inner.index.reached().next);
+        super::DiskFigures { syncs: self.journal.sync_figures(), indexed }
+    }
+
     fn now(&self) -> Millis {
         self.inner.around.now()
     }

@@ -50,13 +50,14 @@ pub use index::{Index, IndexError, PAGE_MAX};
 pub use rows::{HistoryEvent, HistoryRow, ROW_BYTES_MAX, Reached};
 pub use tables::{MemoryTables, Rows, SledTables, TableError, Tables, Writes};
 
-use crate::journal::{JournalError, Kind, NewRecord, Stored};
+use crate::journal::{JournalError, Kind, NewRecord, Stored, SyncFigures};
 use crate::queue::{Event, Figures, Job, Millis, Refusal, Reply, Role, Submission, Totals};
 use attest::{
     Digest, Repository,
     id::{JobId, JournalPosition, LeaseId, ObservationId},
 };
 use futures::future::BoxFuture;
+use std::collections::BTreeMap;
 use tokio::sync::broadcast;
 
 /// The store did not do it.
@@ -126,6 +127,15 @@ pub struct Appending {
     pub first: JournalPosition,
     /// How many.
     pub records: usize,
+}
+
+/// How journal and index do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFigures {
+    /// How the journal's syncs are spread.
+    pub syncs: SyncFigures,
+    /// The position after the last record that the index has followed.
+    pub indexed: JournalPosition,
 }
 
 /// What the coordinator knows and keeps.
@@ -229,6 +239,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Unfinished jobs by class and tenant.
     fn totals(&self) -> Totals;
+
+    /// How often each change of a job was decided since the start, by its name.
+    fn tallies(&self) -> BTreeMap<&'static str, u64>;
+
+    /// How the disk does, for metrics.
+    fn disk_figures(&self) -> DiskFigures;
 
     /// The coordinator's clock.
     fn now(&self) -> Millis;

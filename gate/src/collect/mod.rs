@@ -247,7 +247,10 @@ pub fn open_image(
     reference: &ImageReference,
     options: &SourceOptions,
 ) -> Result<ImageSource, GateError> {
-    tracing::debug!(image = %reference, source = ?source_of(reference), "opening the image's place");
+    tracing::debug!(
+        image.reference = %reference, image.source = ?source_of(reference),
+        "opening the image's place"
+    );
     Ok(ImageSource::open(reference, options)?)
 }
 

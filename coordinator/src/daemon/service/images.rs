@@ -1,21 +1,16 @@
 //! Submit, Watch, Get, History, Evidence: what is asked about images.
 
-use super::{Core, client, store_status};
+use super::{Core, client, store_status, watches};
 use crate::{
     daemon::{
         evidence::{self, SubmittedImage, about_image},
         intake::{self, IntakeError},
+        research::{self, Table},
     },
     journal::Kind,
     queue::{Class, Job, Phase, Slot, Tenant},
-    store::HistoryEvent,
 };
-use attest::{
-    Digest, Repository,
-    dsse::Envelope,
-    id::{JobId, JournalPosition},
-    vsa::VerdictRecord,
-};
+use attest::{Digest, Repository, dsse::Envelope, id::JobId, vsa::VerdictRecord};
 use oci::ImageReference;
 use proto::{convert, status, v1, v1::image_service_server::ImageService};
 use std::{sync::Arc, time::Duration};
@@ -24,8 +19,6 @@ use tonic::{Request, Response, Status};
 
 /// Longest time that a call is held.
 const HOLD_SECONDS_MAX: u32 = 60;
-/// Most rows of one page of history.
-const ROWS_MAX: usize = 1000;
 
 /// The service.
 pub struct Images {
@@ -160,6 +153,34 @@ fn intake_status(error: &IntakeError) -> Status {
     }
 }
 
+fn asked(message: &v1::HistoryRequest) -> Result<research::Asked, Status> {
+    let table = match message.table.as_str() {
+        "" => Table::History,
+        text => text.parse().map_err(|e: research::UnknownTable| status::malformed(e))?,
+    };
+    let repository = match message.repository.as_str() {
+        "" if table == Table::History => {
+            let text = "expected a repository; the other tables can be had for all of them";
+            return Err(status::malformed(text));
+        }
+        "" => None,
+        text => Some(convert::repository(text)?),
+    };
+    let digest = match message.digest.as_str() {
+        "" => None,
+        _ if repository.is_none() => {
+            return Err(status::malformed("expected a repository with the digest"));
+        }
+        text => Some(convert::digest("digest", text)?),
+    };
+    let from = match message.cursor.as_str() {
+        "" => research::Cursor::default(),
+        text => text.parse().map_err(|e: research::CursorError| status::malformed(e))?,
+    };
+    let rows_max = message.rows_max as usize;
+    Ok(research::Asked { table, repository, digest, from, rows_max })
+}
+
 #[tonic::async_trait]
 impl ImageService for Images {
     async fn submit(
@@ -227,28 +248,16 @@ impl ImageService for Images {
         request: Request<v1::HistoryRequest>,
     ) -> Result<Response<v1::HistoryResponse>, Status> {
         client(&self.core, &request)?;
-        let message = request.into_inner();
-        let repository = convert::repository(&message.repository)?;
-        let digest = match message.digest.as_str() {
-            "" => None,
-            text => Some(convert::digest("digest", text)?),
-        };
-        let from = match message.cursor.as_str() {
-            "" => 0,
-            text => text
-                .parse()
-                .map_err(|_| status::malformed("expected a cursor that history gave"))?,
-        };
-        let limit = (message.rows_max as usize).clamp(1, ROWS_MAX);
-        let from = JournalPosition(from);
-        let rows = self.core.store.history_of(&repository, digest.as_ref(), from, limit);
-        let rows = rows.map_err(|e| store_status(&e))?;
-        let next_cursor = match rows.last() {
-            Some(last) if rows.len() == limit => (last.position.0 + 1).to_string(),
-            _ => String::new(),
-        };
-        let rows = rows.iter().map(|row| self.row(row)).collect();
-        Ok(Response::new(v1::HistoryResponse { rows, next_cursor }))
+        let asked = asked(&request.into_inner())?;
+        let page = research::page(&self.core, &asked).map_err(|e| store_status(&e))?;
+        let end_cursor = page.end.to_string();
+        let columns = asked.table.columns().iter().map(|c| c.name.to_owned()).collect();
+        Ok(Response::new(v1::HistoryResponse {
+            rows: page.rows,
+            next_cursor: if page.done { String::new() } else { end_cursor.clone() },
+            end_cursor,
+            columns,
+        }))
     }
 
     async fn evidence(
@@ -272,69 +281,26 @@ impl ImageService for Images {
         &self,
         request: Request<v1::AddWatchRequest>,
     ) -> Result<Response<v1::AddWatchResponse>, Status> {
-        client(&self.core, &request)?;
-        Err(Status::unimplemented("this version does not watch repositories yet; use Submit"))
+        let client = client(&self.core, &request)?;
+        let watch = watches::add(&self.core, client, request.into_inner()).await?;
+        Ok(Response::new(v1::AddWatchResponse { watch }))
     }
 
     async fn list_watches(
         &self,
         request: Request<v1::ListWatchesRequest>,
     ) -> Result<Response<v1::ListWatchesResponse>, Status> {
-        client(&self.core, &request)?;
-        Ok(Response::new(v1::ListWatchesResponse { watches: Vec::new() }))
+        let client = client(&self.core, &request)?;
+        let watches = watches::list(&self.core, &client);
+        Ok(Response::new(v1::ListWatchesResponse { watches }))
     }
 
     async fn remove_watch(
         &self,
         request: Request<v1::RemoveWatchRequest>,
     ) -> Result<Response<v1::RemoveWatchResponse>, Status> {
-        client(&self.core, &request)?;
-        Err(status::missing("no repository is watched"))
-    }
-}
-
-impl Images {
-    /// A row as research reads it: the index's facts and, for observations, the signed ones.
-    fn row(&self, row: &crate::store::HistoryRow) -> Vec<u8> {
-        let mut json = serde_json::json!({
-            "schema": "assay/history/v1",
-            "log_index": null,
-            "position": row.position,
-            "recorded_at": row.time,
-            "observed_at": row.time,
-            "job": row.job,
-            "attempt": row.attempt,
-        });
-        let Some(map) = json.as_object_mut() else { return Vec::new() };
-        match &row.event {
-            HistoryEvent::Verdict { outcome } => {
-                map.insert("kind".into(), "verdict".into());
-                map.insert("outcome".into(), outcome.as_str().into());
-            }
-            HistoryEvent::Observation {
-                observation,
-                operator,
-                worker,
-                outcome,
-                role,
-                class,
-                manifest,
-                duration_ms,
-                ..
-            } => {
-                map.insert("kind".into(), "observation".into());
-                map.insert("obs_id".into(), observation.to_string().into());
-                map.insert("operator".into(), operator.as_str().into());
-                map.insert("worker".into(), worker.to_string().into());
-                map.insert("outcome".into(), outcome.as_str().into());
-                map.insert("failure_class".into(), class.as_str().into());
-                map.insert("role".into(), role.as_str().into());
-                map.insert("duration_ms".into(), (*duration_ms).into());
-                let manifest = manifest.map(|m| m.to_string());
-                map.insert("out_manifest".into(), manifest.into());
-                evidence::add_signed_columns(&self.core, observation, map);
-            }
-        }
-        serde_json::to_vec(&json).unwrap_or_default()
+        let client = client(&self.core, &request)?;
+        watches::remove(&self.core, &client, &request.into_inner().watch).await?;
+        Ok(Response::new(v1::RemoveWatchResponse {}))
     }
 }

@@ -5,7 +5,9 @@
 //! boundary (`proto::convert`), before anything else looks at them.
 
 mod admin;
+mod count;
 mod images;
+mod watches;
 mod workers;
 
 use super::{Core, DaemonError, listen};
@@ -41,7 +43,8 @@ pub async fn serve(
 ) -> Result<(), DaemonError> {
     let failed = |error: &dyn std::fmt::Display| DaemonError::Serve(format!("gRPC: {error}"));
     let connections = core.loaded.config.limits.connections_max;
-    let incoming = listen::incoming(listener, tls, connections, stop.clone());
+    let note = listen::Note::of(&core, "grpc");
+    let incoming = listen::incoming(listener, tls, connections, note, stop.clone());
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<WorkerServiceServer<workers::Workers>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -53,8 +56,11 @@ pub async fn serve(
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let images = ImageServiceServer::new(images::Images { core: Arc::clone(&core) })
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let admin = AdminServiceServer::new(admin::Admin { core });
+    let admin = AdminServiceServer::new(admin::Admin { core: Arc::clone(&core) });
+    let counted =
+        tower::layer::layer_fn(move |inner| count::Counted::new(inner, Arc::clone(&core)));
     Server::builder()
+        .layer(counted)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX as usize)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(30)))
         .add_service(health)

@@ -197,6 +197,7 @@ impl WorkerService for Workers {
         let filed = self.core.store.complete(submission, message.envelope.clone()).await;
         let filed = filed.map_err(|e| store_status(&e))?;
         self.keep_explanation(&observation, message.explanation).await;
+        self.core.metrics.observed();
         self.core.announce_change();
         let receipt = Receipt {
             observation: envelope.observation_id(),

@@ -1,0 +1,256 @@
+//! One look at one watched repository.
+//!
+//! Invariant: what a tag names is on record before it is submitted, and that it was submitted is on
+//! record afterwards, so that a crash in between submits again and loses nothing. A tag that is
+//! gone, a page that fails, an image that cannot be read: each leaves everything as it was.
+
+use super::{Watch, pace::Paused};
+use crate::{
+    daemon::{Core, intake},
+    journal::{Kind, NewRecord},
+    queue::{Class, Event, Tenant},
+    store::{Store, StoreError, nothing},
+};
+use attest::{Digest, Repository, id::JournalPosition};
+use oci::{ErrorKind, ImageReference, Registry, SourceOptions, Tag, reference::host_and_path};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// Tags of one watch that are followed.
+pub const TAGS_MAX: usize = 1000;
+/// Requests that taking an image in is reckoned as: index, manifests, configurations, referrers.
+const INTAKE_REQUESTS: u32 = 8;
+/// What a registry that says 429 without a time is left alone for.
+const THROTTLED: Duration = Duration::from_secs(60);
+/// Records read at a time.
+const PAGE: usize = 500;
+
+/// What a look came to.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    /// When it began.
+    pub began: Instant,
+    /// Tags that were new or named another image.
+    pub new: usize,
+    /// What went wrong, in one sentence.
+    pub problem: Option<String>,
+    /// How long the registry asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl Looked {
+    /// A look that came to nothing.
+    pub fn failed(problem: String) -> Self {
+        Self { began: Instant::now(), new: 0, problem: Some(problem), retry_after: None }
+    }
+}
+
+/// What became of a tag, in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TagEvent {
+    /// It was found to name this image.
+    Seen,
+    /// The image was taken in.
+    Submitted,
+}
+
+/// A tag and what it named. The record is about SHA-256 of the repository's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagRecord {
+    /// `assay/tag-record/v1`.
+    pub schema: String,
+    /// What happened.
+    pub event: TagEvent,
+    /// Where.
+    pub repository: Repository,
+    /// The tag.
+    pub tag: String,
+    /// What it names.
+    pub digest: Digest,
+    /// What it named before, as far as it was seen.
+    pub before: Option<Digest>,
+}
+
+/// What the records of a repository's tags are about.
+pub fn about_tags(repository: &Repository) -> Digest {
+    Digest::of(repository.as_str().as_bytes())
+}
+
+impl TagRecord {
+    fn new(event: TagEvent, watch: &Watch, tag: &Tag, digest: Digest) -> Self {
+        let (repository, tag) = (watch.repository.clone(), tag.to_string());
+        let schema = "assay/tag-record/v1".to_owned();
+        Self { schema, event, repository, tag, digest, before: None }
+    }
+
+    fn record(&self) -> NewRecord {
+        // Text only: writing it as JSON cannot fail.
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        NewRecord::new(Kind::TAG_SEEN, about_tags(&self.repository), body)
+    }
+}
+
+/// A problem, and whether the rest of the repository is worth trying.
+struct Stopped {
+    problem: String,
+    retry_after: Option<Duration>,
+    go_on: bool,
+}
+
+impl From<StoreError> for Stopped {
+    fn from(error: StoreError) -> Self {
+        let retry_after = error.retry_after_ms().map(Duration::from_millis);
+        Self { problem: error.to_string(), retry_after, go_on: false }
+    }
+}
+
+impl From<Paused> for Stopped {
+    fn from(paused: Paused) -> Self {
+        Self { problem: paused.to_string(), retry_after: Some(paused.0), go_on: false }
+    }
+}
+
+impl From<oci::Error> for Stopped {
+    fn from(error: oci::Error) -> Self {
+        let throttled = matches!(&error, oci::Error::Unavailable { status: Some(429), .. });
+        let retry_after = error.retry_after().or_else(|| throttled.then_some(THROTTLED));
+        let whole = matches!(
+            error.kind(),
+            ErrorKind::Unavailable
+                | ErrorKind::Truncated
+                | ErrorKind::Denied
+                | ErrorKind::NetworkRefused
+        );
+        Self { problem: error.to_string(), retry_after, go_on: !whole }
+    }
+}
+
+impl From<intake::IntakeError> for Stopped {
+    fn from(error: intake::IntakeError) -> Self {
+        match error {
+            intake::IntakeError::Image(error) => error.into(),
+            intake::IntakeError::Store(error) => error.into(),
+            other => Self { problem: other.to_string(), retry_after: None, go_on: true },
+        }
+    }
+}
+
+/// Lists the tags, asks what each names, and submits what is new.
+pub async fn look(core: &Arc<Core>, watch: &Watch) -> Looked {
+    let mut looked = Looked { began: Instant::now(), new: 0, problem: None, retry_after: None };
+    if let Err(stopped) = follow(core, watch, &mut looked).await {
+        looked.problem.get_or_insert(stopped.problem);
+        looked.retry_after = stopped.retry_after;
+        if let Some((host, wait)) = host_and_path(&watch.repository).zip(stopped.retry_after) {
+            core.watches.pace.pause(host.0, wait);
+            let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            let event = Event::Throttled { registry: host.0.to_owned(), retry_after_ms };
+            // Workers are not sent there either; the queue may refuse nothing here.
+            let _ = core.store.act(event, nothing()).await;
+        }
+    }
+    looked
+}
+
+async fn follow(core: &Arc<Core>, watch: &Watch, looked: &mut Looked) -> Result<(), Stopped> {
+    let mut options = SourceOptions { network: intake::network(core), ..SourceOptions::default() };
+    // Trying again is the schedule's business.
+    options.timing.attempts = 1;
+    let registry = Registry::new(&options);
+    let host = host_and_path(&watch.repository).map_or_else(String::new, |(host, _)| host.into());
+    let pace = &core.watches.pace;
+    pace.spend(&host, 1).await?;
+    let wanted = |tag: &Tag| watch.tags.matches(tag.as_str()) && !is_attachment(tag.as_str());
+    let tags = registry.tags(&watch.repository, TAGS_MAX, wanted).await?;
+    if !tags.complete {
+        let problem = format!(
+            "expected at most {TAGS_MAX} tags that match, found more: the rest is not followed"
+        );
+        looked.problem = Some(problem);
+    }
+    let known = known(core.store.as_ref(), &watch.repository)?;
+    for tag in &tags.tags {
+        pace.spend(&host, 1).await?;
+        let before = known.get(tag.as_str());
+        let step = async {
+            let named = before.map(|before| before.digest);
+            let now = registry.tag_unless(&watch.repository, tag, named).await?;
+            match now {
+                // Taken away between the list and now: its history stays.
+                None => Ok(()),
+                Some(digest) => take(core, watch, tag, digest, before, looked).await,
+            }
+        };
+        match step.await {
+            Ok(()) => {}
+            Err(Stopped { problem, go_on: true, .. }) => {
+                looked.problem.get_or_insert(problem);
+            }
+            Err(stopped) => return Err(stopped),
+        }
+    }
+    Ok(())
+}
+
+async fn take(
+    core: &Arc<Core>,
+    watch: &Watch,
+    tag: &Tag,
+    digest: Digest,
+    before: Option<&TagRecord>,
+    looked: &mut Looked,
+) -> Result<(), Stopped> {
+    let same = before.is_some_and(|before| before.digest == digest);
+    if same && before.is_some_and(|before| before.event == TagEvent::Submitted) {
+        return Ok(());
+    }
+    if !same {
+        let mut seen = TagRecord::new(TagEvent::Seen, watch, tag, digest);
+        seen.before = before.map(|before| before.digest);
+        core.store.append(vec![seen.record()]).await?;
+        looked.new += 1;
+        core.metrics.tag_seen();
+        tracing::info!(
+            image.repository = %watch.repository, image.tag = %tag, image.digest = %digest,
+            "a watched tag names an image that was not seen under it"
+        );
+    }
+    let host = host_and_path(&watch.repository).map_or("", |(host, _)| host);
+    core.watches.pace.spend(host, INTAKE_REQUESTS).await?;
+    let reference = ImageReference::in_registry(watch.repository.clone(), digest);
+    let tenant = Tenant(watch.tenant.clone());
+    let tag_name = Some(tag.to_string());
+    intake::submit_as(core, &reference, tag_name, tenant, Class::Push).await?;
+    let submitted = TagRecord::new(TagEvent::Submitted, watch, tag, digest);
+    core.store.append(vec![submitted.record()]).await?;
+    Ok(())
+}
+
+/// The newest record of each tag of a repository.
+pub fn known(
+    store: &dyn Store,
+    repository: &Repository,
+) -> Result<BTreeMap<String, TagRecord>, StoreError> {
+    let (about, mut from) = (about_tags(repository), JournalPosition(0));
+    let mut known = BTreeMap::new();
+    loop {
+        let page = store.records_about(Kind::TAG_SEEN, &about, from, PAGE)?;
+        let Some(last) = page.last() else { return Ok(known) };
+        from = last.position.next();
+        for stored in page {
+            // A record of a later version is not known, and then the tag is new: it is looked at.
+            if let Ok(record) = serde_json::from_slice::<TagRecord>(&stored.body) {
+                known.insert(record.tag.clone(), record);
+            }
+        }
+    }
+}
+
+/// Tags under which signatures and referrers are kept: `sha256-<hex>` and what follows it.
+fn is_attachment(tag: &str) -> bool {
+    let rest = tag.strip_prefix("sha256-").unwrap_or_default();
+    rest.len() >= 64 && rest.bytes().take(64).all(|b| b.is_ascii_hexdigit())
+}
