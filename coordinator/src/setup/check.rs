@@ -280,7 +280,7 @@ fn data(loaded: &Loaded, checks: &mut Checks) {
     }
     match statvfs(&folder) {
         Ok(stat) => {
-            let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+            let free = stat.blocks_available().saturating_mul(stat.fragment_size());
             let found = format!("{} MiB free in {}", free >> 20, folder.display());
             if free < FREE_BYTES_MIN {
                 checks.doubt("data", found, "a full disk stops intake and receipts: give it room");

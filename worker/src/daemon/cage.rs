@@ -218,7 +218,7 @@ fn marked(wanted: impl Fn(&[u8]) -> bool) -> Vec<Pid> {
     pids.map(Pid::from_raw)
         .filter(|pid| *pid != own)
         .filter(|pid| {
-            let environ = read(&format!("/proc/{pid}/environ"));
+            let environ = read(format!("/proc/{pid}/environ"));
             environ.split(|byte| *byte == 0).any(|entry| {
                 let value = entry.strip_prefix(MARK.as_bytes()).and_then(|e| e.strip_prefix(b"="));
                 value.is_some_and(&wanted)
@@ -229,7 +229,7 @@ fn marked(wanted: impl Fn(&[u8]) -> bool) -> Vec<Pid> {
 }
 
 fn resident(pid: Pid) -> u64 {
-    let text = String::from_utf8_lossy(&read(&format!("/proc/{pid}/smaps_rollup"))).into_owned();
+    let text = String::from_utf8_lossy(&read(format!("/proc/{pid}/smaps_rollup"))).into_owned();
     let kib = text.lines().find_map(|line| {
         line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
     });

@@ -104,7 +104,8 @@ columns! {
     "recipe_digest" digest "the recipe that was rebuilt";
     "source_repository" text "the source that the evidence names";
     "source_commit" text "its commit";
-    "epoch" integer "the build epoch that was used, seconds since 1970";
+    "epoch" integer "the build epoch that was given, seconds since 1970; null: it followed from \
+        the packages";
     "published_at" time "when the image says that it was made";
     "observed_at" time "the worker's clock when it finished; orders nothing";
     "worker" digest "the worker's key";

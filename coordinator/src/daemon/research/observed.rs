@@ -141,7 +141,7 @@ fn tag(
     let found = store.records_about(Kind::EVIDENCE, &about, start, SUBMISSIONS_MAX)?;
     let earlier = found.into_iter().filter(|stored| stored.position < before);
     let image = |body: &[u8]| serde_json::from_slice::<SubmittedImage>(body).ok()?.tag;
-    Ok(earlier.filter_map(|stored| image(&stored.body)).last())
+    Ok(earlier.filter_map(|stored| image(&stored.body)).next_back())
 }
 
 /// What an observation is to the newest verdict of its job.
