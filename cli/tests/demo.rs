@@ -10,7 +10,11 @@ use coordinator::{
     setup::Loaded,
 };
 use serde_json::Value;
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
+};
 use tokio_util::sync::CancellationToken;
 
 fn assay(arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -90,12 +94,14 @@ fn check_rows(all: &BTreeMap<&str, Vec<Value>>) {
         all["observations"].iter().filter_map(|row| row["verdict_effect"].as_str()).collect();
     assert_eq!(effects.len(), all["observations"].len());
     assert!(effects.contains(&"counted") && effects.contains(&"dissent"), "{effects:?}");
-    // Each interval of a verdict but the last of its job has an end.
+    // Each interval of a verdict but the last of its job has an end, and begins where another ends.
     let open_ended = |job: &Value| {
         all["verdicts"].iter().filter(|v| v["job"] == *job && v["until"].is_null()).count()
     };
-    assert!(all["verdicts"].iter().all(|verdict| open_ended(&verdict["job"]) <= 1));
-    assert!(all["verdicts"].iter().any(|verdict| verdict["until"].is_null()));
+    assert!(all["verdicts"].iter().all(|verdict| open_ended(&verdict["job"]) == 1));
+    let jobs: BTreeSet<&str> =
+        all["verdicts"].iter().filter_map(|verdict| verdict["job"].as_str()).collect();
+    assert!(all["verdicts"].len() > jobs.len(), "one job at least was opened again");
 }
 
 /// What research gets from the demonstration's journal: complete, the same after a new index, the
