@@ -48,6 +48,8 @@ enum Command {
     Submit(command::submit::Args),
     /// What a coordinator knows about an image or about itself.
     Status(command::status::Args),
+    /// Puts a verdict and its grounds into words.
+    Explain(command::explain::Args),
     /// Observations and verdicts of a repository or an image.
     History(command::history::Args),
     /// Everything that was observed, for research.
@@ -58,6 +60,8 @@ enum Command {
     /// Decides whether an image may pass.
     #[command(subcommand)]
     Gate(command::gate::Command),
+    /// What is to be published and did not arrive yet (administrators).
+    Publish(command::publish::Args),
     /// A whole fleet in one process: published images, five operators, one of them dishonest.
     Demo(command::demo::Args),
     /// Shell completions.
@@ -95,10 +99,12 @@ async fn run(command: Command) -> exit::Outcome {
         Command::Worker(command) => command::worker::run(command).await,
         Command::Submit(args) => command::submit::run(args).await,
         Command::Status(args) => command::status::run(args).await,
+        Command::Explain(args) => command::explain::run(args).await,
         Command::History(args) => command::history::run(args).await,
         Command::Export(args) => command::history::export(args).await,
         Command::Watch(command) => command::watch::run(command).await,
         Command::Gate(command) => command::gate::run(command).await,
+        Command::Publish(args) => command::publish::run(args).await,
         Command::Demo(args) => command::demo::run(args).await,
         Command::Completions(args) => command::shell::completions::<Cli>(&args),
         Command::Man(args) => command::shell::man::<Cli>(&args),

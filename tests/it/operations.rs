@@ -38,6 +38,7 @@ fn folder(dir: &Path, registry: &str) -> PathBuf {
         listen_http: "127.0.0.1:0".parse().unwrap(),
         names: vec!["localhost".to_owned()],
         verifier_id: "https://coordinator.test/assay".to_owned(),
+        publish: None,
     };
     init(&home, &options).unwrap();
     let policy = format!("[[registry]]\nhost = \"{registry}\"\nplain_http = true\n");

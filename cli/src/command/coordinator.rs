@@ -8,7 +8,7 @@ use coordinator::{
     daemon::Daemon,
     queue::Limits,
     setup::{
-        InitOptions, Loaded,
+        InitError, InitOptions, Loaded,
         check::{State, examine},
         init,
     },
@@ -35,6 +35,10 @@ pub enum Command {
         /// The URI that it signs as; choose one that you own.
         #[arg(long, default_value = "https://localhost/assay")]
         verifier_id: String,
+        /// Where attestations go: registry.example/assay/{repository}, a repository of ours for
+        /// each that is judged. Without it they are served over HTTPS only.
+        #[arg(long)]
+        publish: Option<String>,
     },
     /// Runs the coordinator until it is told to stop.
     Run {
@@ -55,8 +59,12 @@ pub enum Command {
 /// Runs a subcommand.
 pub async fn run(command: Command) -> Outcome {
     match command {
-        Command::Init { dir, listen, listen_http, names, verifier_id } => {
-            init(&dir, &InitOptions { listen, listen_http, names, verifier_id })?;
+        Command::Init { dir, listen, listen_http, names, verifier_id, publish } => {
+            let options = InitOptions { listen, listen_http, names, verifier_id, publish };
+            init(&dir, &options).map_err(|error| match error {
+                InitError::Publish(_) => Failure::Usage(error.to_string()),
+                other => other.into(),
+            })?;
             output::say(&format!(
                 "wrote {0}: coordinator.toml, policy.toml, keys and certificates. Workers and \
                  clients need {0}/ca.pem and {0}/verdict.pub; admin.key is for administrators",

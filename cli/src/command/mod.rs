@@ -3,12 +3,14 @@
 pub mod coordinator;
 pub mod demo;
 pub mod diff;
+pub mod explain;
 pub mod fleet;
 pub mod gate;
 pub mod history;
 pub mod operator;
 pub mod policy;
 pub mod policy_file;
+pub mod publish;
 pub mod shell;
 pub mod status;
 pub mod submit;

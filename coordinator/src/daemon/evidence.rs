@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of a set in one journal record, which holds at most 4 MiB.
 const PIECE_BYTES: usize = 3 << 20;
+/// Most bytes of explanations in one answer: five of the largest.
+const EXPLANATIONS_BYTES_MAX: usize = 16 << 20;
 /// Records read at a time.
 const PAGE: usize = 500;
 
@@ -162,4 +164,20 @@ fn about(store: &dyn Store, kind: Kind, about: &Digest) -> Result<Vec<Stored>, S
         from = last.position.next();
         found.extend(page);
     }
+}
+
+/// The explanations that the observations of a set name, as far as they were sent, each once.
+pub fn explanations(core: &Core, set: &EvidenceSet) -> Result<Vec<Vec<u8>>, StoreError> {
+    let named = set.observations.iter().filter_map(|filed| {
+        attest::observation::Observation::read(&filed.envelope).ok()?.explanation
+    });
+    let (mut found, mut left) = (Vec::new(), EXPLANATIONS_BYTES_MAX);
+    for digest in named.collect::<std::collections::BTreeSet<_>>() {
+        let Some(stored) = core.store.newest_about(Kind::EVIDENCE, &digest)? else { continue };
+        if stored.body.len() <= left && Digest::of(&stored.body) == digest {
+            left -= stored.body.len();
+            found.push(stored.body);
+        }
+    }
+    Ok(found)
 }

@@ -149,9 +149,14 @@ async fn attestation_of(
         Ok(jobs) => jobs,
         Err(error) => return failed(&error),
     };
-    for job in jobs {
-        match core.store.newest_about(Kind::PUBLICATION, &job.0) {
-            Ok(Some(stored)) => return json(stored.body),
+    let index = evidence::about_image(&asked.repository, &asked.manifest);
+    for about in jobs.iter().map(|job| job.0).chain([index]) {
+        match core.store.newest_about(Kind::PUBLICATION, &about) {
+            Ok(Some(stored)) => {
+                if let Some(attestation) = super::publish::attestation(&stored.body) {
+                    return json(attestation.to_vec());
+                }
+            }
             Ok(None) => {}
             Err(error) => return failed(&error),
         }

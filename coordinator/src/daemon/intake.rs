@@ -112,6 +112,10 @@ pub async fn submit_as(
     if newest.is_none_or(|stored| stored.body != body) {
         core.store.append(vec![NewRecord::new(Kind::EVIDENCE, about, body)]).await?;
     }
+    if image.index.is_some() {
+        // Its platforms may have been judged in another index of the repository already.
+        super::publish::consider_index(core, &submitted.repository, &submitted.digest).await;
+    }
     core.announce_change();
     Ok(submitted)
 }

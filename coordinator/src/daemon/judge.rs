@@ -88,10 +88,15 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
         evidence: set.publisher.iter().map(|e| e.digest).collect(),
         reopened_by: judgement.dissent.iter().flat_map(|d| d.observations.clone()).collect(),
     };
+    let publication = publish::of_job(core, &id, &judgement).map_err(|e| e.to_string())?;
     let shared = Arc::clone(core);
     let body = record.to_json();
     let attach = Box::new(move |job: &queue::Job| {
-        let mut records = vec![NewRecord::new(Kind::VERDICT, job.spec.id.0, body)];
+        let judged = matches!(job.phase, Phase::Judged { .. });
+        let published = if judged { Some(publication.settled) } else { publication.at_once };
+        // The verdict comes after it: the index knows a verdict by being next to its transition.
+        let mut records: Vec<NewRecord> = published.into_iter().collect();
+        records.push(NewRecord::new(Kind::VERDICT, job.spec.id.0, body));
         if matches!(job.phase, Phase::Open) {
             // It goes on: those who come now are told for which opening, and how many.
             let announce = notary::announcement(job, &facts, &shared.loaded.verdict_key, now());
@@ -110,7 +115,7 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
     match core.store.act(event, attach).await {
         Ok(Reply::Refused(Refusal::Stale { .. }))
         | Err(StoreError::Refused(Refusal::Stale { .. })) => Ok(false),
-        Ok(reply) => {
+        Ok(_) => {
             let times = set.observations.iter().filter_map(|filed| {
                 Some(Observation::read(&filed.envelope).ok()?.observed_at.unix())
             });
@@ -122,8 +127,9 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
                 verdict.n = judgement.n,
                 "job judged"
             );
-            if matches!(reply, Reply::Settled { phase: Phase::Judged { .. }, .. }) {
-                publish::publish(core, id, &set, &judgement).await;
+            core.publishing.wake.notify_one();
+            if let Some(index) = set.index_digest() {
+                publish::consider_index(core, &set.subject.repository, &index).await;
             }
             Ok(true)
         }

@@ -85,6 +85,8 @@ pub struct Core {
     pub watches: Watches,
     /// Cancelled when the daemon begins to stop.
     pub stopping: CancellationToken,
+    /// What the publishing parts share.
+    pub publishing: publish::Publishing,
     roster: RwLock<Arc<Roster>>,
     changed: tokio::sync::watch::Sender<u64>,
 }
@@ -153,7 +155,17 @@ impl Daemon {
         let (changed, _) = tokio::sync::watch::channel(0);
         let (metrics, watches) = (Metrics::new(&store), Watches::read(store.as_ref())?);
         let stopping = CancellationToken::new();
-        let core = Arc::new(Core { store, loaded, metrics, watches, stopping, roster, changed });
+        let publishing = publish::Publishing::default();
+        let core = Arc::new(Core {
+            store,
+            loaded,
+            metrics,
+            watches,
+            stopping,
+            publishing,
+            roster,
+            changed,
+        });
         Ok(Self { grpc, http, core, listeners })
     }
 
@@ -174,6 +186,7 @@ impl Daemon {
         tasks.spawn(http::serve(Arc::clone(&core), listeners.1, http_tls, stop.clone()));
         tasks.spawn(judge::run(Arc::clone(&core), stop.clone()));
         tasks.spawn(watch::run(Arc::clone(&core), stop.clone()));
+        tasks.spawn(publish::run::run(Arc::clone(&core), stop.clone()));
         tasks.spawn(tick(Arc::clone(&core), stop.clone()));
         tasks.spawn(say_stopping(Arc::clone(&core), stop.clone()));
         let mut result = Ok(());

@@ -55,10 +55,10 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "to", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum PublishTarget {
-    /// As OCI referrers in a repository of ours: `registry.example/assay/{repository}`, where
-    /// `{repository}` becomes the image's path.
+    /// As OCI referrers in repositories of ours: `registry.example/assay/{repository}`, where
+    /// `{repository}` becomes the image's path, and `{host}` its host.
     Sidecar {
-        /// The repository, with or without `{repository}`.
+        /// The repository, with `{repository}`: one for each of the publishers'.
         repository: String,
     },
     /// Into the image's own repository, after a pre-flight.
@@ -164,6 +164,8 @@ impl Loaded {
             let problem = "expected observations_wanted of at least 1, found 0".to_owned();
             return Err(ConfigError::Invalid { path, problem });
         }
+        check_target(config.publish.as_ref())
+            .map_err(|problem| ConfigError::Invalid { path: path.clone(), problem })?;
         let policy_path = folder.join(&config.policy);
         let policy = read_policy(&policy_path)?;
         let key_path = folder.join("verdict.key");
@@ -193,6 +195,23 @@ impl Loaded {
     pub fn public_key(&self) -> &PublicKey {
         self.verdict_key.public()
     }
+}
+
+/// Verifiers of attestations compare digests only, so two repositories that hold the same bytes must
+/// not share one place for attestations: one could be reproduced and the other untrusted.
+pub(crate) fn check_target(target: Option<&PublishTarget>) -> Result<(), String> {
+    let Some(PublishTarget::Sidecar { repository }) = target else { return Ok(()) };
+    if !repository.contains("{repository}") {
+        return Err(format!(
+            "expected a publish.repository with {{repository}} in it, as in \
+             registry.example/assay/{{repository}}, found {repository:?}: what is attested in one \
+             repository must not be found for the same bytes in another"
+        ));
+    }
+    let example = repository.replace("{repository}", "team/app").replace("{host}", "host");
+    example.parse::<attest::Repository>().map(|_| ()).map_err(|error| {
+        format!("expected publish.repository to become a repository, found {repository:?}: {error}")
+    })
 }
 
 /// Reads a policy file and the key files it names, relative to it.

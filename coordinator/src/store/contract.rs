@@ -11,9 +11,12 @@ use attest::{
     id::{Attempt, Fence, JobId, LeaseId, ObservationId, OperatorId, WorkerId},
     time::Timestamp,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Something that opens stores over the same, lasting data.
@@ -199,6 +202,7 @@ pub(crate) fn run<B: Backend>(fresh: impl Fn() -> B) {
         what_comes_twice_late_or_unasked(&fresh()).await;
         coalescing_and_unparking(&fresh()).await;
         records_beside_the_queue(&fresh()).await;
+        publications_wait_until_they_arrived(&fresh()).await;
         leases_survive_a_restart(&fresh()).await;
         a_refused_decision_leaves_no_trace(&fresh()).await;
         many_at_once(&fresh()).await;
@@ -348,6 +352,43 @@ async fn records_beside_the_queue<B: Backend>(backend: &B) {
     assert_eq!(backend.open(clock).end(), JournalPosition(4));
 }
 
+async fn publications_wait_until_they_arrived<B: Backend>(backend: &B) {
+    let clock = Arc::new(TestClock::default());
+    let store = backend.open(clock.clone());
+    let (image, other) = (Digest::of(b"image"), Digest::of(b"other"));
+    let publish = async |about, body: &str| {
+        let record = NewRecord::new(Kind::PUBLICATION, about, body);
+        store.append(vec![record]).await.unwrap().first
+    };
+    let arrived = async |about, publication| {
+        let repository = "registry.example/assay/demo".parse().unwrap();
+        let pushed = Pushed::new(publication, repository, None, None).to_json();
+        store.append(vec![NewRecord::new(Kind::PUSHED, about, pushed)]).await.unwrap();
+    };
+    let waiting = |store: &B::S| {
+        let found = store.unpublished(None, 10).unwrap();
+        found.iter().map(|stored| stored.position).collect::<BTreeSet<_>>()
+    };
+    assert!(waiting(&store).is_empty());
+    let old = publish(image, "old").await;
+    let new = publish(image, "new").await;
+    let elsewhere = publish(other, "elsewhere").await;
+    assert_eq!(waiting(&store), BTreeSet::from([new, elsewhere]), "the newest of each");
+    arrived(image, old).await;
+    assert_eq!(waiting(&store), BTreeSet::from([new, elsewhere]), "an older one arrived");
+    store.append(vec![NewRecord::new(Kind::PUSHED, image, "{}")]).await.unwrap();
+    assert_eq!(waiting(&store), BTreeSet::from([new, elsewhere]), "nothing that is understood");
+    arrived(image, new).await;
+    assert_eq!(waiting(&store), BTreeSet::from([elsewhere]));
+    let page = store.unpublished(None, 1).unwrap();
+    assert!(store.unpublished(Some(page[0].about), 1).unwrap().is_empty());
+    let again = publish(image, "again").await;
+    drop(store);
+    backend.lose_index();
+    let store = backend.open(clock);
+    assert_eq!(waiting(&store), BTreeSet::from([again, elsewhere]));
+}
+
 async fn leases_survive_a_restart<B: Backend>(backend: &B) {
     let clock = Arc::new(TestClock::default());
     let store = backend.open(clock.clone());
@@ -441,7 +482,7 @@ async fn many_at_once<B: Backend>(backend: &B) {
     for notice in store.due() {
         let Notice::Judge { job, .. } = notice else { continue };
         let state = store.job(&job).unwrap().unwrap();
-        let operators: std::collections::BTreeSet<_> =
+        let operators: BTreeSet<_> =
             state.counted().map(|answer| answer.operator.clone()).collect();
         assert_eq!(operators.len(), 3, "distinct operators");
     }

@@ -4,6 +4,7 @@
 //! It remembers how far it came and with which chain; whatever does not fit is a doubt
 //! ([`IndexError::Doubt`]), and a doubted index is made again, never repaired.
 
+use super::publication::Pushed;
 use super::rows::{
     HistoryEvent, HistoryRow, Reached, SCHEMA, after, key, kind_key, repository_key, tail_digest,
     tail_number,
@@ -239,6 +240,17 @@ impl<T: Tables> Index<T> {
         Ok(rows.iter().filter_map(|(key, _)| read(key)).collect())
     }
 
+    /// Where the publications lie that did not arrive yet, ordered by what they are about.
+    pub fn unpublished(
+        &self,
+        behind: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<JournalPosition>, IndexError> {
+        let start = behind.map_or(key(b'u', &[]), |about| after(&key(b'u', &[about.raw()])));
+        let rows = self.tables.range(&start, &after(b"u"), limit.min(PAGE_MAX))?;
+        Ok(rows.iter().filter_map(|(_, at)| tail_number(at)).map(JournalPosition).collect())
+    }
+
     /// History of an image, or of a whole repository, from a position on, oldest first.
     pub fn history(
         &self,
@@ -325,6 +337,7 @@ impl<T: Tables> Batch<'_, T> {
     ) -> Result<Option<Millis>, IndexError> {
         if record.kind != Kind::TRANSITION {
             self.put(kind_key(record.kind, &record.about, record.position.0), Vec::new());
+            self.publication(record)?;
             return Ok(None);
         }
         let step = Transition::from_json(&record.body).map_err(doubt)?;
@@ -342,6 +355,24 @@ impl<T: Tables> Batch<'_, T> {
         self.details(record, about, &step, &job)?;
         self.jobs.insert(step.job, job);
         Ok(Some(step.at))
+    }
+
+    /// A publication waits until a record says that this one, and no newer one, arrived.
+    fn publication(&mut self, record: &Stored) -> Result<(), IndexError> {
+        let row = key(b'u', &[record.about.raw()]);
+        if record.kind == Kind::PUBLICATION {
+            self.put(row, record.position.0.to_be_bytes().to_vec());
+        } else if record.kind == Kind::PUSHED {
+            let waiting = match self.writes.get(&row) {
+                Some(written) => written.clone(),
+                None => self.tables.get(&row)?,
+            };
+            let arrived = Pushed::from_json(&record.body).map(|pushed| pushed.publication.0);
+            if arrived.is_some() && arrived == waiting.and_then(|at| tail_number(&at)) {
+                self.writes.insert(row, None);
+            }
+        }
+        Ok(())
     }
 
     fn details(

@@ -36,6 +36,7 @@ mod embedded;
 mod engine;
 mod files;
 mod index;
+mod publication;
 mod rows;
 mod tables;
 
@@ -47,6 +48,7 @@ pub use embedded::{Embedded, Parts, catch_up};
 pub use engine::{Attach, Decision, Engine, NoNotary, Notary, Notice, nothing};
 pub use files::{FileStore, INDEX_FOLDER, JOURNAL_FOLDER, MemoryStore, Opened, in_memory, open};
 pub use index::{Index, IndexError, PAGE_MAX};
+pub use publication::Pushed;
 pub use rows::{HistoryEvent, HistoryRow, ROW_BYTES_MAX, Reached};
 pub use tables::{MemoryTables, Rows, SledTables, TableError, Tables, Writes};
 
@@ -204,6 +206,10 @@ pub trait Store: Send + Sync + 'static {
         cursor: Option<(Digest, JournalPosition)>,
         limit: usize,
     ) -> Result<Vec<Stored>, StoreError>;
+
+    /// Publications that are not where they go yet, the newest of each, ordered by what they are
+    /// about, after one of these.
+    fn unpublished(&self, after: Option<Digest>, limit: usize) -> Result<Vec<Stored>, StoreError>;
 
     /// The signed lease.
     fn lease_record(&self, lease: &LeaseId) -> Result<Option<Stored>, StoreError>;

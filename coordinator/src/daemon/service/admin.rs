@@ -5,7 +5,10 @@
 
 use super::{Core, client, refusal_status, store_status};
 use crate::{
-    daemon::roster::{Roster, RosterError},
+    daemon::{
+        publish,
+        roster::{Roster, RosterError},
+    },
     journal::NewRecord,
     queue::{Event, Reply},
     store::nothing,
@@ -14,6 +17,9 @@ use attest::dsse::Envelope;
 use proto::{convert, status, v1, v1::admin_service_server::AdminService};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
+
+/// Most publications of one answer: the evidence of each is read.
+const PENDING_MAX: usize = 1000;
 
 /// The service.
 pub struct Admin {
@@ -30,6 +36,22 @@ fn roster_status(error: &RosterError) -> Status {
             status::precondition(error)
         }
     }
+}
+
+fn pending(publication: &publish::run::Pending) -> v1::PendingPublication {
+    let (failures, problem) = publication.failed.clone().unwrap_or_default();
+    let mut row = v1::PendingPublication { failures, problem, ..Default::default() };
+    match &publication.plan {
+        Ok(plan) => {
+            row.image = format!("{}@{}", plan.repository, plan.subject.digest);
+            row.platform = plan.platform.as_ref().map(ToString::to_string).unwrap_or_default();
+            row.target = plan.target.to_string();
+            row.attested = plan.attestation.is_some();
+            row.evidence = plan.attaches_evidence();
+        }
+        Err(problem) => row.problem.clone_from(problem),
+    }
+    row
 }
 
 impl Admin {
@@ -135,6 +157,24 @@ impl AdminService for Admin {
             Reply::Refused(refusal) => Err(refusal_status(refusal)),
             _ => Ok(Response::new(v1::UnparkResponse {})),
         }
+    }
+
+    async fn publish(
+        &self,
+        request: Request<v1::PublishRequest>,
+    ) -> Result<Response<v1::PublishResponse>, Status> {
+        self.admit(&request)?;
+        let message = request.into_inner();
+        let limit = (message.rows_max as usize).clamp(1, PENDING_MAX);
+        let found = publish::run::pending(&self.core, limit).map_err(|e| store_status(&e))?;
+        if !message.dry_run {
+            self.core.publishing.try_now();
+        }
+        Ok(Response::new(v1::PublishResponse {
+            publications: found.0.iter().map(pending).collect(),
+            more: found.1,
+            configured: self.core.loaded.config.publish.is_some(),
+        }))
     }
 
     async fn status(

@@ -5,6 +5,7 @@ use crate::{
     daemon::{
         evidence::{self, SubmittedImage, about_image},
         intake::{self, IntakeError},
+        publish,
         research::{self, Table},
     },
     journal::Kind,
@@ -78,7 +79,8 @@ impl Images {
         state.outcome_envelope = verdict.body;
         let published = store.newest_about(Kind::PUBLICATION, &job.0);
         if let Some(published) = published.map_err(|e| store_status(&e))? {
-            state.attestation = published.body;
+            let attestation = publish::attestation(&published.body);
+            state.attestation = attestation.unwrap_or_default().to_vec();
         }
         Ok(())
     }
@@ -265,13 +267,20 @@ impl ImageService for Images {
         request: Request<v1::EvidenceRequest>,
     ) -> Result<Response<v1::EvidenceResponse>, Status> {
         client(&self.core, &request)?;
-        let subject = convert::subject(request.into_inner().subject.as_ref())?;
+        let message = request.into_inner();
+        let subject = convert::subject(message.subject.as_ref())?;
         let jobs = self.core.store.jobs_of(&subject.repository, &subject.digest);
         for job in jobs.map_err(|e| store_status(&e))? {
             let set = evidence::set_of(&self.core, &job).map_err(status::unavailable)?;
             if let Some(set) = set.filter(|set| set.subject == subject) {
+                let explanations = match message.explanations {
+                    true => {
+                        evidence::explanations(&self.core, &set).map_err(|e| store_status(&e))?
+                    }
+                    false => Vec::new(),
+                };
                 let evidence_set = set.to_canonical_json().map_err(status::unavailable)?;
-                return Ok(Response::new(v1::EvidenceResponse { evidence_set }));
+                return Ok(Response::new(v1::EvidenceResponse { evidence_set, explanations }));
             }
         }
         Err(status::missing(format!("nothing is known of {subject}")))

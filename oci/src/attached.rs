@@ -13,13 +13,19 @@
 //! says where to look: the manifest must name the image as its subject. Whoever may write there can
 //! add such a manifest, so nothing is believed for being there.
 
-use crate::error::GateError;
+use crate::{
+    destination::Destination,
+    error::Error,
+    manifest::{self, Descriptor},
+    media,
+    reference::Tag,
+    source::ImageSource,
+};
 use attest::{
     Digest, Repository,
-    evidence_set::{EVIDENCE_SET_BYTES_MAX, EvidenceSet},
+    evidence_set::{EVIDENCE_SET_BYTES_MAX, EvidenceSet, EvidenceSetError},
 };
 use bytes::Bytes;
-use oci::{Descriptor, Destination, ImageSource, Tag, manifest, media};
 use std::collections::BTreeSet;
 
 /// The artifact type of a set, and the media type of its layer.
@@ -31,9 +37,12 @@ pub const ATTACHED_MAX: usize = 64;
 const ATTACHED_BYTES_MAX: u64 = 8 * EVIDENCE_SET_BYTES_MAX as u64;
 
 /// The tag under which the newest set about `digest` lies.
-pub fn tag_of(digest: &Digest) -> Result<Tag, GateError> {
-    let tag = format!("{}.evidence", digest.fallback_tag()).parse::<Tag>();
-    Ok(tag.map_err(oci::Error::from)?)
+pub fn tag_of(digest: &Digest) -> Result<Tag, Error> {
+    Ok(format!("{}.evidence", digest.fallback_tag()).parse::<Tag>()?)
+}
+
+fn wrong_set(uri: &str, error: &EvidenceSetError) -> Error {
+    Error::malformed(uri, "a set of evidence about the image", error.to_string())
 }
 
 /// The sets attached to `digest` in this repository.
@@ -41,7 +50,7 @@ pub async fn find(
     source: &ImageSource,
     repository: &Repository,
     digest: &Digest,
-) -> Result<Vec<(String, EvidenceSet)>, GateError> {
+) -> Result<Vec<(String, EvidenceSet)>, Error> {
     let found = holders(source, repository, digest).await?;
     Ok(found.into_iter().map(|(_, uri, set)| (uri, set)).collect())
 }
@@ -50,7 +59,7 @@ async fn holders(
     source: &ImageSource,
     repository: &Repository,
     digest: &Digest,
-) -> Result<Vec<(Digest, String, EvidenceSet)>, GateError> {
+) -> Result<Vec<(Digest, String, EvidenceSet)>, Error> {
     let mut holders: BTreeSet<Digest> = BTreeSet::new();
     for listed in source.referrers(repository, digest).await? {
         if listed.artifact_type.as_deref() == Some(EVIDENCE_TYPE) {
@@ -62,7 +71,7 @@ async fn holders(
     }
     if holders.len() > ATTACHED_MAX {
         let uri = format!("oci://{repository}@{digest}");
-        return Err(GateError::TooMany { uri, max: ATTACHED_MAX as u64, unit: "attached sets" });
+        return Err(Error::too_large(uri, ATTACHED_MAX as u64, "attached sets", holders.len()));
     }
     let (mut found, mut left) = (Vec::new(), ATTACHED_BYTES_MAX);
     for holder in holders {
@@ -78,12 +87,12 @@ async fn read(
     subject: &Digest,
     holder: &Digest,
     left: &mut u64,
-) -> Result<(String, EvidenceSet), GateError> {
+) -> Result<(String, EvidenceSet), Error> {
     let uri = format!("oci://{repository}@{holder}");
     let resolved = source.manifest(repository, holder).await?;
     let document =
         manifest::read_image_manifest(&resolved.bytes, Some(&resolved.media_type), &uri)?;
-    let wrong = |expected, found: String| GateError::File { uri: uri.clone(), expected, found };
+    let wrong = |expected: &str, found: String| Error::malformed(uri.clone(), expected, found);
     let about = document.subject.as_ref().map(|subject| subject.digest);
     if about != Some(*subject) {
         let found = about.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
@@ -105,7 +114,7 @@ async fn read(
     *left = left.saturating_sub(bytes.len() as u64);
     match EvidenceSet::parse(&bytes) {
         Ok(set) => Ok((uri, set)),
-        Err(error) => Err(GateError::Evidence { uri, error }),
+        Err(error) => Err(wrong_set(&uri, &error)),
     }
 }
 
@@ -117,8 +126,8 @@ pub async fn attach(
     repository: &Repository,
     subject: &Descriptor,
     mut set: EvidenceSet,
-) -> Result<Digest, GateError> {
-    let failed = |error| GateError::Evidence { uri: format!("oci://{repository}"), error };
+) -> Result<Digest, Error> {
+    let failed = |error| wrong_set(&format!("oci://{repository}"), &error);
     let source = destination.source()?;
     let old = holders(&source, repository, &subject.digest).await?;
     let replaced: Vec<Digest> = old.iter().map(|(holder, ..)| *holder).collect();
