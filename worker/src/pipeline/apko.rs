@@ -2,7 +2,8 @@
 //!
 //! The order of installation is the resolver's; the creation time is the packages'; the keys are the
 //! discovered ones. Where the published image shows that its build chose otherwise among what the
-//! recipe allows, that choice is followed as a hint, if the policy allows it, and is on record.
+//! recipe allows, that choice is followed as a hint and is on record; what matches only by a hint
+//! that the policy does not allow is a gap.
 //! Invariant: a hint permutes the attested packages, picks among proven keys or sets the time; it
 //! can never bring in a byte. Where the provenance names no version, versions are tried, and none
 //! that fits is a gap. What is built is written to files of this attempt and to nothing else.
@@ -19,7 +20,7 @@ use crate::{
     material::{Gathered, Keys, MaterialError, PackageRequest, packages::Shelf},
     report::PlatformReport,
 };
-use attest::{Gap, GapCode, Level, Platform, recipe::Recipe};
+use attest::{Gap, GapCode, Platform, recipe::Recipe};
 use rebuild::{
     apko::{
         AssembleError, Assembly, AssemblyInput, Behaviour, BuildTimes, Depth, Discard,
@@ -61,14 +62,14 @@ async fn fill(
     let (keys, gathered) = gathered.map_err(answer_of)?;
     attempt.materials = gathered.materials.clone();
     progress.phase(&recipe.platform, "building");
+    let clues = Clues::read(&published.image, published.image.layer_descriptors().len());
     let job = Job {
         config,
         behaviour,
         platform: recipe.platform.clone(),
         keys,
         gathered,
-        clues: Clues::read(&published.image, published.image.layer_descriptors().len()),
-        allowed: Allowed::by(&workshop.policy),
+        clues: clues.clone(),
         threads: workshop.threads,
         folder: published.folder.path().join("rebuilt"),
         published_config: published.image.config_digest(),
@@ -99,15 +100,19 @@ async fn fill(
         super::keep::layout(keep, &published.image.subject, &made.files)
             .map_err(Answer::Operational)?;
     }
-    let extra_key = hints::unknown_key(&comparison.explanation);
-    if comparison.level < Level::Config
-        && !made.keys_complete
-        && let Some(path) = extra_key
-    {
-        let detail = format!("{path}: no source of keys that the policy lists vouches for it");
-        return Err(Answer::RecipeInvalid(vec![Gap::new(GapCode::Keys, detail)]));
+    let built = Box::new(Built { image: made.image, comparison });
+    let gaps = if built.level().is_reproduced() {
+        Allowed::by(&workshop.policy).lacking(&attempt.hints)
+    } else if made.keys_complete {
+        Vec::new()
+    } else {
+        hints::only_unknown_keys(&built.comparison.explanation, &clues).into_iter().collect()
+    };
+    if !gaps.is_empty() {
+        attempt.set_aside = Some(built);
+        return Err(Answer::RecipeInvalid(gaps));
     }
-    attempt.answer = Answer::Built(Box::new(Built { image: made.image, comparison }));
+    attempt.answer = Answer::Built(built);
     Ok(())
 }
 
@@ -214,7 +219,6 @@ struct Job {
     keys: Keys,
     gathered: Gathered,
     clues: Clues,
-    allowed: Allowed,
     threads: usize,
     folder: PathBuf,
     published_config: attest::Digest,
@@ -235,9 +239,9 @@ struct Made {
 
 impl Job {
     fn run(self) -> Result<Made, Answer> {
-        let order = hints::order(&self.gathered, &self.config, &self.clues, &self.allowed);
-        let keys = hints::keys(&self.keys, &self.clues, &self.allowed);
-        let (times, mut used) = self.times()?;
+        let order = hints::order(&self.gathered, &self.config, &self.clues);
+        let keys = hints::keys(&self.keys, &self.clues);
+        let (times, mut used) = self.times();
         let behaviours = match self.behaviour {
             Some(behaviour) => vec![behaviour],
             None => {
@@ -259,25 +263,18 @@ impl Job {
     }
 
     /// The build's times: the packages' own, or the published creation time as a hint.
-    fn times(&self) -> Result<(BuildTimes, Vec<UsedHint>), Answer> {
+    fn times(&self) -> (BuildTimes, Vec<UsedHint>) {
         let plain = BuildTimes::default();
         let dates = self.gathered.packages.iter().map(|p| p.info.build_date);
         let default = plain.created(dates);
         let Some(created) = self.clues.created.map(|c| c.unix()) else {
-            return Ok((plain, Vec::new()));
+            return (plain, Vec::new());
         };
         if created == default {
-            return Ok((plain, Vec::new()));
-        }
-        if !self.allowed.epoch {
-            let detail = format!(
-                "the image was created at {created}, its newest package at {default}; the policy \
-                 does not allow the hint epoch"
-            );
-            return Err(Answer::RecipeInvalid(vec![Gap::new(GapCode::EpochUnknown, detail)]));
+            return (plain, Vec::new());
         }
         let times = BuildTimes { source_date_epoch: Some(Some(created)), build_date: None };
-        Ok((times, vec![UsedHint { name: "epoch", decided: Vec::new() }]))
+        (times, vec![UsedHint { name: "epoch", decided: Vec::new() }])
     }
 
     /// Which behaviour and which times give the published configuration. With one version and times
@@ -294,7 +291,7 @@ impl Job {
             .clues
             .created
             .map(|c| c.unix())
-            .filter(|_| plain.times.source_date_epoch.is_none() && self.allowed.epoch);
+            .filter(|_| plain.times.source_date_epoch.is_none());
         let mut trials = vec![plain];
         trials.extend(explicit.map(|epoch| Trial {
             times: BuildTimes { source_date_epoch: Some(Some(epoch)), build_date: None },
