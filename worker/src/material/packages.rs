@@ -3,7 +3,8 @@
 //! Two proofs count (apko-assembly, 4 and 20.2): the record of an index that a trusted key signed,
 //! or the signature inside the file by such a key, for packages that the index has dropped.
 //! Invariant: `Gone` is said only when a verified index lacks the package and no complete source has
-//! the file; a source that did not answer makes the whole answer "unavailable". Every file goes
+//! the file; a source that did not answer, or whose file is not what its verified index names, makes
+//! the whole answer "unavailable". Every file goes
 //! through the content store, so that one withdrawn later can still be rebuilt.
 
 use super::{
@@ -150,11 +151,18 @@ impl Shelf<'_> {
         record: &IndexEntry,
         index: &Material,
     ) -> Result<(Arc<Package>, Material), MaterialError> {
-        let (package, digest, from) = self.fetch(uri).await?;
-        package.verify_against_index(record).map_err(|error| MaterialError::Unproven {
+        // What a verified index names exists: a source that lacks it, or has something else, is
+        // damaged or dishonest, and says nothing about the image.
+        let other = |problem: String| MaterialError::Unavailable {
             uri: uri.to_owned(),
-            problem: error.to_string(),
+            problem: format!("not the package that the verified index names: {problem}"),
+        };
+        let (package, digest, from) = self.fetch(uri).await.map_err(|error| match error {
+            MaterialError::Gone { looked_at, .. } => other(looked_at),
+            MaterialError::Unproven { problem, .. } => other(problem),
+            error => error,
         })?;
+        package.verify_against_index(record).map_err(|error| other(error.to_string()))?;
         let verified_by = format!("index {} ({})", index.digest, index.verified_by);
         self.finish(uri, package, digest, from, verified_by)
     }
