@@ -1,5 +1,5 @@
-//! When `diverged` may be said, and when it must be: nothing that an attacker adds to an image turns
-//! a divergence into a gap, and nothing that Assay cannot know turns a gap into a divergence.
+//! When `diverged` may be said, and when it must be: nothing that an attacker adds to an image
+//! turns a divergence into a gap, and nothing that Assay cannot know turns a gap into a divergence.
 //!
 //! The images are the published cases, altered; the recipes are the attested ones, altered where a
 //! test is about what a recipe may say.
@@ -236,6 +236,9 @@ async fn a_field_or_version_that_is_not_known_is_a_gap_never_a_divergence() {
     assert_eq!(gaps[0].code, GapCode::BuilderVersion);
 }
 
+/// What is done to a file.
+type Damage<'a> = &'a dyn Fn(&Path);
+
 /// A copy of the packages' mirror in which something was done to one file.
 fn broken_mirror(folder: &Path, damage: &dyn Fn(&Path)) -> worker::material::Places {
     fn copy(from: &Path, to: &Path) {
@@ -286,7 +289,7 @@ async fn a_source_of_packages_that_is_damaged_or_lies_is_an_error_never_a_verdic
     };
     let gone = |path: &Path| fs::remove_file(path).unwrap();
     let empty = |path: &Path| fs::write(path, b"").unwrap();
-    let damages: [(&str, &dyn Fn(&Path)); 4] =
+    let damages: [(&str, Damage<'_>); 4] =
         [("cut", &cut), ("flipped", &flip), ("gone", &gone), ("empty", &empty)];
     for (name, damage) in damages {
         let work = tempfile::tempdir().unwrap();

@@ -2,10 +2,10 @@
 //!
 //! Two proofs count (apko-assembly, 4 and 20.2): the record of an index that a trusted key signed,
 //! or the signature inside the file by such a key, for packages that the index has dropped.
-//! Invariant: `Gone` is said only when a verified index lacks the package and no complete source has
-//! the file; a source that did not answer, or whose file is not what its verified index names, makes
-//! the whole answer "unavailable". Every file goes
-//! through the content store, so that one withdrawn later can still be rebuilt.
+//! Invariant: `Gone` is said only when a verified index lacks the package and no complete source
+//! has the file; a source that did not answer, or whose file is not what its verified index names,
+//! makes the whole answer "unavailable". Every file goes through the content store, so that one
+//! withdrawn later can still be rebuilt.
 
 use super::{
     ContentStore, Material, MaterialError, Places, keys::Keys, spool::FileSpool, store::BlobRecord,
