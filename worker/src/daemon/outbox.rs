@@ -148,8 +148,12 @@ impl Outbox {
         };
         write_durably(&self.receipted, &name, &stored)?;
         let path = self.pending.join(&name);
-        fs::remove_file(&path).map_err(io_error("remove", &path))?;
-        sync_folder(&self.pending)
+        match fs::remove_file(&path) {
+            // It was confirmed before: a coordinator that lost it has asked again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_error("remove", &path)(error)),
+            Ok(()) => sync_folder(&self.pending),
+        }
     }
 
     /// The newest journal position that a receipt names.
@@ -213,8 +217,13 @@ fn write_durably(folder: &Path, name: &str, stored: &StoredResult) -> Result<(),
         .map_err(|e| OutboxError::Damaged { path: folder.join(name), problem: e.to_string() })?;
     let (staging, path) = (folder.join(format!("{name}.new")), folder.join(name));
     let mut file = File::create(&staging).map_err(io_error("create", &staging))?;
-    file.write_all(&json).and_then(|()| file.sync_all()).map_err(io_error("write", &staging))?;
-    fs::rename(&staging, &path).map_err(io_error("rename into", &path))?;
+    let written = file.write_all(&json).and_then(|()| file.sync_all());
+    let written = written.map_err(io_error("write", &staging));
+    let kept =
+        written.and_then(|()| fs::rename(&staging, &path).map_err(io_error("rename into", &path)));
+    kept.inspect_err(|_| {
+        let _ = fs::remove_file(&staging);
+    })?;
     sync_folder(folder)
 }
 
@@ -247,6 +256,8 @@ mod tests {
         assert!(outbox.pending().unwrap().is_empty());
         assert!(matches!(outbox.put(&result(&key, 1, 9)), Err(OutboxError::Answered(_))));
         assert_eq!(outbox.newest_receipt().unwrap(), Some(JournalPosition(41)));
+        // Confirmed again, by a coordinator that had lost it: the newer receipt is the one to keep.
+        outbox.confirm(&first, &first.envelope, JournalPosition(41)).unwrap();
         assert_eq!(outbox.receipted_from(JournalPosition(41)).unwrap(), [first]);
         assert!(outbox.receipted_from(JournalPosition(42)).unwrap().is_empty());
     }
