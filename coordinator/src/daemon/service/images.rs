@@ -142,8 +142,9 @@ fn intake_status(error: &IntakeError) -> Status {
         IntakeError::Image(image) => match image.kind() {
             ErrorKind::NotFound => status::missing(error),
             ErrorKind::Denied | ErrorKind::NetworkRefused => status::refused(error),
-            ErrorKind::Unavailable | ErrorKind::Truncated => status::unavailable(error),
-            _ => status::malformed(error),
+            // Only the words of the call are the caller's mistake: what a registry sends is not.
+            ErrorKind::Reference => status::malformed(error),
+            _ => status::unavailable(error),
         },
         IntakeError::Store(store) => store_status(store),
         IntakeError::Layout(_) | IntakeError::Spec(_) | IntakeError::Evidence(_) => {

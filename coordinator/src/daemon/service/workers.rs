@@ -194,6 +194,7 @@ impl WorkerService for Workers {
             ));
         }
         let (job, lease) = (submission.job, submission.lease);
+        self.about_the_job(&observation)?;
         let filed = self.core.store.complete(submission, message.envelope.clone()).await;
         let filed = filed.map_err(|e| store_status(&e))?;
         self.keep_explanation(&observation, message.explanation).await;
@@ -229,6 +230,22 @@ impl WorkerService for Workers {
 }
 
 impl Workers {
+    /// Refuses what is about another subject than the job that it answers: it would fill a slot and
+    /// could never count.
+    fn about_the_job(&self, observation: &Observation) -> Result<(), Status> {
+        let job = self.core.store.job(&observation.job).map_err(|e| store_status(&e))?;
+        match job {
+            Some(job) if job.spec.subject != observation.subject => {
+                Err(status::malformed(format!(
+                    "expected an observation of {}, found one of {}, which is about another \
+                     subject than the job's",
+                    job.spec.subject, observation.subject
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The observation, if the worker that it names signed it.
     fn checked(&self, envelope: &Envelope) -> Result<(Observation, Submission), Status> {
         let observation = Observation::read(envelope).map_err(status::malformed)?;
