@@ -7,6 +7,7 @@ mod command;
 mod exit;
 mod output;
 mod progress;
+mod whole_file;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

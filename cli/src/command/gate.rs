@@ -49,7 +49,17 @@ pub struct CheckArgs {
 /// Runs a subcommand.
 pub async fn run(command: Command) -> Outcome {
     match command {
-        Command::Check(args) => check(args).await,
+        Command::Check(args) => {
+            let (format, image) = (args.format, args.image.clone());
+            let outcome = check(args).await;
+            if let (Err(failure), Format::Json) = (&outcome, format) {
+                let mut value = failure.json(gate::report::REPORT_SCHEMA, &image);
+                value["class"] = "error".into();
+                value["decision"] = "deny".into();
+                output::json(&value)?;
+            }
+            outcome
+        }
     }
 }
 
