@@ -225,6 +225,21 @@ fn an_expired_worker_record() {
 }
 
 #[test]
+fn a_worker_whose_clock_is_off_by_a_day() {
+    // Nothing is ordered by a worker's clock: where the coordinator is pinned, its lease says when.
+    for off in [-86_400, 86_400] {
+        let mut fleet = fleet();
+        fleet.observe_with(0, 1, same(), |o, _| o.observed_at = time(NOON + off));
+        assert_eq!(fleet.outcome(), "reproduced", "{off}");
+        // Nor does it make a dissent earlier or later than it was.
+        let mut fleet = self::fleet();
+        fleet.observe(0, 1, same());
+        fleet.observe_with(2, 1, other(1), |o, _| o.observed_at = time(NOON + off));
+        assert_eq!(fleet.outcome(), "disputed", "{off}");
+    }
+}
+
+#[test]
 fn the_lease_of_another_worker() {
     let mut fleet = fleet();
     let (_, theirs) = fleet.prepared(2, 1, same());
