@@ -365,7 +365,8 @@ impl Queue {
                 self.timers.arm(Timer::Lease(grant.lease), now);
             }
         }
-        let free = job.unfinished() && job.open_slots() > 0 && job.due().is_none();
+        let free =
+            job.unfinished() && job.open_slots() > 0 && job.due().is_none() && !self.spent(job);
         let deferred = matches!(job.phase, Phase::Deferred { until } if until > now);
         if free && !deferred {
             self.ready.put(id, job.spec.route(), job.rank);

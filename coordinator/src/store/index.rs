@@ -10,7 +10,7 @@ use super::rows::{
 };
 use super::tables::{TableError, Tables, Writes};
 use crate::journal::{Kind, Stored};
-use crate::queue::{Change, Class, Job, Millis, Place, Tenant, Totals, Transition};
+use crate::queue::{Change, Class, Job, Millis, Place, Role, Tenant, Totals, Transition};
 use attest::{
     Digest, Repository,
     id::{JobId, JournalPosition, LeaseId, ObservationId},
@@ -180,6 +180,15 @@ impl<T: Tables> Index<T> {
     /// Where the envelope of an observation lies.
     pub fn observation(&self, id: &ObservationId) -> Result<Option<JournalPosition>, IndexError> {
         self.position_at(&key(b'o', &[id.0.raw()]))
+    }
+
+    /// How an observation was filed, if it was.
+    pub fn filed_as(&self, id: &ObservationId) -> Result<Option<Role>, IndexError> {
+        let Some(position) = self.observation(id)? else { return Ok(None) };
+        match self.row(position.0)?.event {
+            HistoryEvent::Observation { role, .. } => Ok(Some(role)),
+            other => Err(doubt(format!("expected an observation at {position}, found {other:?}"))),
+        }
     }
 
     /// Where the signed lease lies.
