@@ -49,7 +49,7 @@ mod tests;
 pub use event::{Desired, Effect, Event, Filed, Need, Offer, Refusal, Reply, Report, Submission};
 pub use job::{Due, FoldError, Job, Phase, Place, Slot};
 pub use limits::{Limits, Rate};
-pub use model::{Class, Entropy, JobSpec, Millis, Route, SpecError, Tenant};
+pub use model::{Class, Entropy, JobSpec, Millis, Route, SpecError, Tenant, registry_of};
 pub use transition::{
     Answer, Change, ExpireReason, Grant, ParkReason, ReopenReason, Role, Said, SkipReason,
     Transition,

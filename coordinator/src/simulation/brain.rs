@@ -8,7 +8,7 @@ use super::disk::SimDisk;
 use super::tables::SimTables;
 use crate::journal::{Kind, NewRecord, Reader, Stored};
 use crate::queue::{
-    Change, Effect, Entropy, Event, Job, Limits, Millis, Queue, Reply, Totals, Transition,
+    Change, Effect, Entropy, Event, Job, Limits, Millis, Phase, Queue, Reply, Totals, Transition,
 };
 use crate::store::{Attach, Engine, Index, IndexError, Notary, Notice, Surroundings, catch_up};
 use attest::{
@@ -91,6 +91,8 @@ pub(super) trait Brain {
     /// Where the envelope of an observation lies.
     fn position(&self, observation: &attest::id::ObservationId) -> Option<JournalPosition>;
     fn queue(&self) -> &Queue;
+    /// When the next tick has something to do, after one at `ticked_at`.
+    fn next_timer(&self, ticked_at: u64) -> Option<u64>;
 }
 
 /// The queue and the fold of what is durable.
@@ -293,6 +295,10 @@ impl Brain for Bare {
     fn queue(&self) -> &Queue {
         &self.queue
     }
+
+    fn next_timer(&self, _: u64) -> Option<u64> {
+        self.queue.next_timer().map(|at| at.0)
+    }
 }
 
 /// The engine and its index.
@@ -373,5 +379,21 @@ impl Brain for Whole {
 
     fn queue(&self) -> &Queue {
         self.engine.queue()
+    }
+
+    /// The daemon ticks a few times a second, and brings back what waits on disk: here it ticks when
+    /// a timer or a deferred job on disk is due, or each five seconds while jobs wait on disk.
+    fn next_timer(&self, ticked_at: u64) -> Option<u64> {
+        let queue = self.engine.queue();
+        let far = Millis(u64::MAX - 1);
+        let first = self.index.deferred_until(far, 1).ok().and_then(|ids| ids.first().copied());
+        let deferred = first.and_then(|id| self.job(&id)).and_then(|job| match job.phase {
+            Phase::Deferred { until } => Some(until.0),
+            _ => None,
+        });
+        let waiting = self.index.waiting(queue.limits().window_max + 1).unwrap_or_default();
+        let spilled = waiting.iter().any(|id| queue.job(id).is_none());
+        let soon = spilled.then_some(ticked_at + 5_000);
+        queue.next_timer().map(|at| at.0).into_iter().chain(deferred).chain(soon).min()
     }
 }

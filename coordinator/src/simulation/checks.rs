@@ -275,9 +275,8 @@ impl Checks {
         if end < seen {
             return violation("I7", format!("{seen} records were durable, {end} are left"));
         }
-        if let Some(chain) = self.chain
-            && reader.chain_at(seen).ok().flatten() != Some(chain)
-        {
+        let found = reader.chain_at(seen).or_else(|error| violation("I7", error.to_string()))?;
+        if self.chain.is_some() && found != self.chain {
             return violation("I7", format!("the history before record {seen} is another one"));
         }
         for stored in reader.from(seen) {

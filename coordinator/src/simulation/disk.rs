@@ -32,7 +32,16 @@ pub(super) enum Trouble {
     Full { after: u32, writes: u32 },
 }
 
-#[derive(Debug, Default)]
+/// What was on the disk.
+#[derive(Debug)]
+pub(super) struct Copied {
+    contents: Vec<Content>,
+    names: BTreeMap<String, Id>,
+    durable_names: BTreeMap<String, Id>,
+    changes: Vec<NameChange>,
+}
+
+#[derive(Debug, Clone, Default)]
 struct Content {
     now: Vec<u8>,
     durable: Vec<u8>,
@@ -214,27 +223,41 @@ impl SimDisk {
         }
     }
 
-    /// Flips a bit of what lies on the disk; gives the file and the bit, to flip it back.
-    pub(super) fn flip(&self, chance: &mut Chance) -> Option<(usize, usize)> {
-        let mut state = self.state();
-        let ids: Vec<Id> = state.names.values().copied().collect();
-        let id = *ids.get(chance.below(ids.len() as u64) as usize)?;
-        let content = state.contents.get_mut(id).filter(|content| !content.now.is_empty())?;
-        let bit = chance.below(content.now.len() as u64 * 8) as usize;
-        drop(state);
-        self.flip_at(id, bit);
-        Some((id, bit))
+    /// Everything as it is now: a backup.
+    pub(super) fn copy(&self) -> Copied {
+        let state = self.state();
+        Copied {
+            contents: state.contents.clone(),
+            names: state.names.clone(),
+            durable_names: state.durable_names.clone(),
+            changes: state.changes.clone(),
+        }
     }
 
-    /// Flips this bit.
-    pub(super) fn flip_at(&self, id: usize, bit: usize) {
+    /// Everything as it was when it was copied.
+    pub(super) fn put_back(&self, copy: Copied) {
         let mut state = self.state();
-        let Some(content) = state.contents.get_mut(id) else { return };
+        let Copied { contents, names, durable_names, changes } = copy;
+        (state.contents, state.names) = (contents, names);
+        (state.durable_names, state.changes) = (durable_names, changes);
+    }
+
+    /// Flips a bit of what lies on the disk; false if there is none.
+    pub(super) fn flip(&self, chance: &mut Chance) -> bool {
+        let mut state = self.state();
+        let ids: Vec<Id> = state.names.values().copied().collect();
+        let id = ids.get(chance.below(ids.len() as u64) as usize).copied();
+        let content = id.and_then(|id| state.contents.get_mut(id));
+        let Some(content) = content.filter(|content| !content.now.is_empty()) else {
+            return false;
+        };
+        let bit = chance.below(content.now.len() as u64 * 8) as usize;
         for bytes in [&mut content.now, &mut content.durable] {
             if let Some(byte) = bytes.get_mut(bit / 8) {
                 *byte ^= 1 << (bit % 8);
             }
         }
+        true
     }
 }
 

@@ -43,7 +43,10 @@ impl World<'_> {
             Fault::BitFlip => {
                 self.died(false);
                 if self.site.flipped.is_none() {
-                    self.site.flipped = self.site.disk.flip(&mut self.chance);
+                    let backup = self.site.disk.copy();
+                    if self.site.disk.flip(&mut self.chance) {
+                        self.site.flipped = Some(backup);
+                    }
                 }
             }
             Fault::Leap { ms } => self.to(self.now + ms),

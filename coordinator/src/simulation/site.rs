@@ -7,7 +7,7 @@
 
 use super::brain::{Bare, Brain, Decided, SimClock, Whole};
 use super::checks::{Checks, Violation, violation};
-use super::disk::SimDisk;
+use super::disk::{Copied, SimDisk};
 use super::random::Chance;
 use super::tables::SimTables;
 use crate::journal::{Group, JournalError, Log, NewRecord, Options, Reader};
@@ -102,8 +102,8 @@ pub(super) struct Site {
     brain: Option<Box<dyn Brain>>,
     groups: Vec<Group>,
     pending: Vec<Pending>,
-    /// A bit that was flipped while nobody looked.
-    pub(super) flipped: Option<(usize, usize)>,
+    /// The disk as it was before a bit of it flipped: until it is known whether that is noticed.
+    pub(super) flipped: Option<Copied>,
     pub(super) starts: u32,
 }
 
@@ -155,7 +155,7 @@ impl Site {
     }
 
     /// Starts; false if it does not come up now. A refusal to start is right only on a disk with a
-    /// flipped bit: then the bit is put back, as from a backup.
+    /// flipped bit: then the disk is put back as it was, as from a backup.
     pub(super) fn start(&mut self, checks: &mut Checks) -> Result<Option<Vec<Notice>>, Violation> {
         let small =
             Options { segment_bytes: 12 << 10, ahead_bytes: 2 << 10, ..Options::new([7; 16]) };
@@ -164,8 +164,8 @@ impl Site {
             Err(_) if self.disk.is_stopped() => return Ok(None),
             Err(JournalError::Io { .. } | JournalError::NoSpace) => return Ok(None),
             Err(error) => match self.flipped.take() {
-                Some((file, bit)) => {
-                    self.disk.flip_at(file, bit);
+                Some(backup) => {
+                    self.disk.put_back(backup);
                     return Ok(None);
                 }
                 None => return violation("I7", format!("it does not start: {error}")),
@@ -179,18 +179,15 @@ impl Site {
         let raised = log.raise_floor();
         let started = self.think(&reader);
         if raised.is_err() || started.is_err() {
-            return match (self.disk.is_stopped(), self.flipped.take()) {
-                (true, _) => Ok(None),
-                (false, Some((file, bit))) => {
-                    self.disk.flip_at(file, bit);
-                    Ok(None)
-                }
-                (false, None) => match (raised, started) {
-                    (Err(JournalError::Io { .. } | JournalError::NoSpace), _) => Ok(None),
-                    (_, Err(why)) if !why.contains("input/output") => violation("I7", why),
-                    _ => Ok(None),
-                },
+            self.brain = None;
+            let why = match (raised, started) {
+                (_, Err(why)) => why,
+                (Err(JournalError::Io { why, .. }), _) => format!("input/output: {why}"),
+                (Err(JournalError::NoSpace), _) => "input/output: no space".to_owned(),
+                (Err(error), _) => error.to_string(),
+                (Ok(()), Ok(_)) => String::new(),
             };
+            return self.unless_disk_failed(Violation { invariant: "I7", what: why });
         }
         self.flipped = None;
         self.starts += 1;
@@ -199,10 +196,14 @@ impl Site {
     }
 
     fn unless_disk_failed(&mut self, found: Violation) -> Result<Option<Vec<Notice>>, Violation> {
+        if self.disk.is_stopped() || found.what.contains("input/output") {
+            return Ok(None);
+        }
         match self.flipped.take() {
-            _ if self.disk.is_stopped() || found.what.contains("input/output") => Ok(None),
-            Some((file, bit)) => {
-                self.disk.flip_at(file, bit);
+            // A bit in the last batch cannot be told from a write that was torn. It is noticed by
+            // the receipts that workers show: then the backup is put back.
+            Some(backup) => {
+                self.disk.put_back(backup);
                 Ok(None)
             }
             None => Err(found),

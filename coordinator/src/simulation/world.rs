@@ -248,8 +248,8 @@ impl<'a> World<'a> {
     /// One step: the next event, or a timer of the queue that is due before it.
     pub(super) fn one(&mut self) -> Result<(), Violation> {
         let next = self.events.peek().map_or(self.now, |Reverse(next)| next.at);
-        let timer = self.site.brain().and_then(|brain| brain.queue().next_timer());
-        if let Some(timer) = timer.map(|at| at.0.max(self.ticked_at + 200))
+        let timer = self.site.brain().and_then(|brain| brain.next_timer(self.ticked_at));
+        if let Some(timer) = timer.map(|at| at.max(self.ticked_at + 200))
             && timer <= next
         {
             self.to(timer);

@@ -202,6 +202,7 @@ pub(crate) fn run<B: Backend>(fresh: impl Fn() -> B) {
         leases_survive_a_restart(&fresh()).await;
         a_refused_decision_leaves_no_trace(&fresh()).await;
         many_at_once(&fresh()).await;
+        what_was_filed_long_ago_is_known(&fresh()).await;
     });
 }
 
@@ -401,6 +402,41 @@ async fn a_refused_decision_leaves_no_trace<B: Backend>(backend: &B) {
     assert_eq!(store.totals().unfinished, 1);
     at.announce("second", 1).await;
     assert_eq!(store.totals().unfinished, 2);
+}
+
+/// A job that is rechecked again and again forgets old answers in memory, never on disk.
+async fn what_was_filed_long_ago_is_known<B: Backend>(backend: &B) {
+    let clock = Arc::new(TestClock::default());
+    let store = backend.open(clock.clone());
+    let at = At(&store);
+    let job = at.announce("m", 3).await;
+    let mut first = None;
+    for round in 0..25u32 {
+        for n in 0..3 {
+            let worker = 1 + round * 3 + n;
+            let (offer, receipt) = at.work(worker, output("a")).await;
+            first.get_or_insert((worker, offer, receipt));
+        }
+        at.judge(job, Need::Enough).await.unwrap();
+        clock.advance(400_000);
+        let event = Event::Announce {
+            spec: spec("m", 3),
+            tenant: Tenant("ci".into()),
+            class: Class::Recheck,
+        };
+        store.act(event, nothing()).await.unwrap();
+    }
+    let (worker, offer, receipt) = first.unwrap();
+    let (same, envelope) = submission(worker, &offer, output("a"));
+    let state = store.job(&job).unwrap().unwrap();
+    assert!(state.answers.iter().all(|answer| answer.observation != same.observation));
+    let end = store.end();
+    let again = store.complete(same, envelope).await.unwrap();
+    assert_eq!(again.position, receipt.position);
+    assert_eq!(again.filed, Filing { role: Role::Counted, known: true });
+    assert_eq!(store.end(), end, "nothing was written");
+    let rows = store.export(JournalPosition(0), 1000).unwrap();
+    assert_eq!(rows.len(), 100, "75 observations and 25 verdicts");
 }
 
 async fn many_at_once<B: Backend>(backend: &B) {

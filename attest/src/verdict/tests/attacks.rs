@@ -551,3 +551,19 @@ fn a_worker_cannot_open_the_job_again_by_saying_so() {
     fleet.file(observation.sign(&keys().workers[0]).unwrap());
     assert_eq!(fleet.judge().attempts, 1);
 }
+
+/// Found by the simulator: whichever copy came first decided whether the forged one was listed.
+#[test]
+fn a_copy_with_a_forged_signature_changes_nothing_wherever_it_stands() {
+    let mut fleet = fleet();
+    fleet.observe(0, 1, same());
+    let expected = fleet.judge().to_canonical_json().unwrap();
+    let genuine = fleet.set.observations.last().unwrap().envelope.clone();
+    let forged =
+        Envelope::sign(&keys().stranger, &genuine.payload_type, genuine.payload.clone()).unwrap();
+    assert_eq!(forged.observation_id(), genuine.observation_id());
+    fleet.file(forged);
+    assert_eq!(fleet.judge().to_canonical_json().unwrap(), expected, "behind it");
+    fleet.set.observations.reverse();
+    assert_eq!(fleet.judge().to_canonical_json().unwrap(), expected, "before it");
+}
