@@ -18,6 +18,9 @@ use std::{
     },
 };
 
+/// Whether pages are gone after a failed sync although they can still be read, as on Linux: not
+/// before recovery writes the last batch again.
+const FAILED_SYNC_LOSES_PAGES: bool = false;
 /// Disks write sectors whole, or not at all.
 const SECTOR: usize = 512;
 
@@ -379,7 +382,7 @@ impl DiskFile for SimFile {
         let stopped = state.stopped;
         let content = &mut state.contents[self.id];
         if let Err(error) = result {
-            if !dead && !stopped {
+            if !dead && !stopped && FAILED_SYNC_LOSES_PAGES {
                 // The kernel marks the pages clean: they can be read, and are never written.
                 content.dirty.clear();
             }

@@ -11,7 +11,7 @@
 //! | [`checks`] | the invariants, watched from outside |
 //! | [`shrink`] | a failing schedule, made small |
 //!
-//! `ASSAY_SEEDS=1000000 cargo test --release -p assay-coordinator --lib simulation::schedules`
+//! `ASSAY_SEEDS=1000000 cargo test --release -p assay-coordinator --lib simulation::tests::schedules`
 //! runs more schedules, `ASSAY_SEED=42` one, with what happened in it. Of 64 schedules one is
 //! really signed and judged by `attest::verdict`, four more run on engine and index; the others on
 //! queue and journal alone, judged by the same rule without signatures.

@@ -160,13 +160,13 @@ fn schedules_hold_every_invariant() {
 #[test]
 fn a_schedule_replays_exactly() {
     for seed in [0, 1, 2, 64, 65] {
-        let traced = |()| {
+        let traced = || {
             let plan = Plan::of(seed);
             let mut world = World::new(&plan, depth(seed), Sabotage::None, true);
             let outcome = world.run();
             (outcome, world.trace())
         };
-        let (first, second) = (traced(()), traced(()));
+        let (first, second) = (traced(), traced());
         assert_eq!(first.0, second.0, "seed {seed}");
         assert!(first.1 == second.1, "seed {seed} takes two ways");
     }
