@@ -24,6 +24,9 @@ use std::{
     },
 };
 
+/// Rows of the index that are looked at: more than there are jobs in a schedule.
+const LOOKED_AT_MAX: usize = 16;
+
 /// The simulated clock and the randomness of one coordinator.
 #[derive(Debug, Default)]
 pub(super) struct SimClock {
@@ -91,8 +94,10 @@ pub(super) trait Brain {
     /// Where the envelope of an observation lies.
     fn position(&self, observation: &attest::id::ObservationId) -> Option<JournalPosition>;
     fn queue(&self) -> &Queue;
-    /// When the next tick has something to do, after one at `ticked_at`.
-    fn next_timer(&self, ticked_at: u64) -> Option<u64>;
+    /// When the next tick has something to do for a reason that time alone brings.
+    fn next_timer(&self) -> Option<u64>;
+    /// Jobs wait on disk that could be in memory when there is room.
+    fn spilled(&self) -> bool;
 }
 
 /// The queue and the fold of what is durable.
@@ -296,8 +301,12 @@ impl Brain for Bare {
         &self.queue
     }
 
-    fn next_timer(&self, _: u64) -> Option<u64> {
+    fn next_timer(&self) -> Option<u64> {
         self.queue.next_timer().map(|at| at.0)
+    }
+
+    fn spilled(&self) -> bool {
+        false
     }
 }
 
@@ -381,19 +390,21 @@ impl Brain for Whole {
         self.engine.queue()
     }
 
-    /// The daemon ticks a few times a second, and brings back what waits on disk: here it ticks when
-    /// a timer or a deferred job on disk is due, or each five seconds while jobs wait on disk.
-    fn next_timer(&self, ticked_at: u64) -> Option<u64> {
+    /// A timer of the queue, or a deferred job that waits on disk.
+    fn next_timer(&self) -> Option<u64> {
         let queue = self.engine.queue();
         let far = Millis(u64::MAX - 1);
-        let first = self.index.deferred_until(far, 1).ok().and_then(|ids| ids.first().copied());
-        let deferred = first.and_then(|id| self.job(&id)).and_then(|job| match job.phase {
+        let deferred = self.index.deferred_until(far, LOOKED_AT_MAX).unwrap_or_default();
+        let away = deferred.into_iter().find(|id| queue.job(id).is_none());
+        let until = away.and_then(|id| self.job(&id)).and_then(|job| match job.phase {
             Phase::Deferred { until } => Some(until.0),
             _ => None,
         });
-        let waiting = self.index.waiting(queue.limits().window_max + 1).unwrap_or_default();
-        let spilled = waiting.iter().any(|id| queue.job(id).is_none());
-        let soon = spilled.then_some(ticked_at + 5_000);
-        queue.next_timer().map(|at| at.0).into_iter().chain(deferred).chain(soon).min()
+        queue.next_timer().map(|at| at.0).into_iter().chain(until).min()
+    }
+
+    fn spilled(&self) -> bool {
+        let waiting = self.index.waiting(LOOKED_AT_MAX).unwrap_or_default();
+        waiting.iter().any(|id| self.engine.queue().job(id).is_none())
     }
 }

@@ -20,7 +20,10 @@ use attest::{
 use std::{cmp::Reverse, collections::BTreeSet};
 
 /// Steps after the faults within which every job must end.
-const CALM_STEPS_MAX: u32 = 20_000;
+const CALM_STEPS_MAX: u32 = 40_000;
+/// While jobs wait on disk, time leaps only when nothing was recorded for so long: two minutes, in
+/// which each tick could have brought one back.
+const STILL_MS: u64 = 120_000;
 /// Simulated time after the faults within which every job must end: a job that no worker can do is
 /// parked 30 days after it was opened.
 const CALM_MS_MAX: u64 = 64 * 24 * 3_600_000;
@@ -248,6 +251,7 @@ impl World<'_> {
             self.drain(worker, false)?;
         }
         let (started, mut starts) = (self.now, 0);
+        let mut progress = (self.checks.end(), self.now);
         for _ in 0..CALM_STEPS_MAX {
             if self.site.brain().is_none() {
                 starts += 1;
@@ -264,7 +268,11 @@ impl World<'_> {
             if self.now > started + CALM_MS_MAX {
                 break;
             }
-            if self.is_quiet() {
+            if progress.0 != self.checks.end() {
+                progress = (self.checks.end(), self.now);
+            }
+            let spilled = self.site.brain().is_some_and(|brain| brain.spilled());
+            if self.is_quiet() && (!spilled || self.now > progress.1 + STILL_MS) {
                 self.leap();
             }
             self.step += 1;
@@ -287,7 +295,7 @@ impl World<'_> {
 
     /// Nothing happens before the queue's next timer: time goes there, and everybody looks around.
     fn leap(&mut self) {
-        let next = self.site.brain().and_then(|brain| brain.next_timer(self.ticked_at));
+        let next = self.site.brain().and_then(|brain| brain.next_timer());
         let Some(next) = next else { return };
         let near = self.now + 60_000;
         if next <= near {

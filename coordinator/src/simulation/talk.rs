@@ -19,6 +19,9 @@ use attest::{
 
 /// A submission is sent again after so long.
 const RESEND_MS: u64 = 15_000;
+/// Whoever is told to come back after this long has sent more that nobody asked for than is kept:
+/// a schedule does not wait for it.
+const OVER_QUOTA_MS: u64 = 3_600_000;
 
 impl World<'_> {
     /// How long a message takes; none if it is lost.
@@ -222,8 +225,10 @@ impl World<'_> {
                 Some(Reply::Refused(Refusal::Exhausted { retry_after_ms, .. })),
             ) => {
                 let again = self.now + retry_after_ms;
-                let own = self.workers[i].outbox.iter_mut().find(|(own, _, _)| *own == id);
-                if let Some(own) = own {
+                let outbox = &mut self.workers[i].outbox;
+                if retry_after_ms >= OVER_QUOTA_MS {
+                    outbox.retain(|(own, _, _)| *own != id);
+                } else if let Some(own) = outbox.iter_mut().find(|(own, _, _)| *own == id) {
                     own.2 = again;
                 }
             }

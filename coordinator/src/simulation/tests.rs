@@ -12,8 +12,8 @@ use std::{
     time::Instant,
 };
 
-/// Schedules in `cargo test`: what two cores do in some seconds without optimisation.
-const SEEDS_USUAL: u64 = 3_000;
+/// Schedules in `cargo test`, which is built without optimisation.
+const SEEDS_USUAL: u64 = 2_000;
 /// Seeds within which each kind of sabotage must be caught.
 const SABOTAGE_SEEDS: u64 = 1_500;
 /// Lines of what happened last that a failure shows.

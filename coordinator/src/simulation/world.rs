@@ -248,8 +248,14 @@ impl<'a> World<'a> {
     /// One step: the next event, or a timer of the queue that is due before it.
     pub(super) fn one(&mut self) -> Result<(), Violation> {
         let next = self.events.peek().map_or(self.now, |Reverse(next)| next.at);
-        let timer = self.site.brain().and_then(|brain| brain.next_timer(self.ticked_at));
-        if let Some(timer) = timer.map(|at| at.max(self.ticked_at + 200))
+        // The daemon ticks a few times a second; here only when there is something to do, and each
+        // five seconds while jobs wait on disk for room in memory.
+        let timer = self.site.brain().and_then(|brain| {
+            let soon = brain.spilled().then_some(self.ticked_at + 5_000);
+            let timer = brain.next_timer().map(|at| at.max(self.ticked_at + 200));
+            timer.into_iter().chain(soon).min()
+        });
+        if let Some(timer) = timer
             && timer <= next
         {
             self.to(timer);
