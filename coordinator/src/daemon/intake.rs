@@ -30,8 +30,8 @@ use std::sync::Arc;
 
 /// Largest image configuration that is kept with the evidence.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
-/// How long a registry gets no offers after it refused for too many requests and did not say for how
-/// long: a minute.
+/// How long a registry gets no offers after it refused for too many requests, when it did not say
+/// for how long: a minute.
 const THROTTLED_MS: u64 = 60_000;
 
 /// Why an image was not taken in.
