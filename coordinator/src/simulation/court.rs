@@ -89,7 +89,8 @@ impl World<'_> {
         match self.sabotage {
             Sabotage::CountAnswers => {
                 let published = job.spec.subject.digest;
-                let same = |a: &&Answer| matches!(a.said, Said::Output { manifest } if manifest == published);
+                let wanted = Said::Output { manifest: published };
+                let same = |answer: &&Answer| answer.said == wanted;
                 if job.answers.iter().filter(same).count() as u32 >= required {
                     outcome = "reproduced".to_owned();
                 }
