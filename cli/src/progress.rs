@@ -5,7 +5,10 @@
 
 use attest::Platform;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::time::Duration;
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 use worker::pipeline::verify::Progress;
 
 /// A spinner with the phase of each platform.
@@ -38,6 +41,37 @@ impl Drop for Spinner {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// How often a line is said where nothing can be drawn.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// How far something long is: drawn on a terminal, said now and then elsewhere.
+pub struct Steps {
+    spinner: Spinner,
+    what: &'static str,
+    said: Cell<Instant>,
+}
+
+impl Steps {
+    /// Begins.
+    pub fn new(what: &'static str) -> Self {
+        Self { spinner: Spinner::new(what), what, said: Cell::new(Instant::now()) }
+    }
+
+    /// So many are done, of so many if that is known.
+    pub fn at(&self, unit: &str, done: u64, total: Option<u64>) {
+        let of = total.map_or(String::new(), |total| {
+            let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
+            format!(" of {total} ({percent} %)")
+        });
+        let text = format!("{}: {unit} {done}{of}", self.what);
+        if self.spinner.0.is_none() && self.said.get().elapsed() >= SAY_EVERY {
+            self.said.set(Instant::now());
+            crate::output::say(&text);
+        }
+        self.spinner.say(text);
     }
 }
 

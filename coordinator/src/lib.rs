@@ -10,3 +10,4 @@ pub mod queue;
 pub mod setup;
 pub mod store;
 pub mod tls;
+pub mod upkeep;

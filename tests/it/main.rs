@@ -1,9 +1,10 @@
 //! The one integration test binary of the workspace.
 //!
 //! `arrows` keeps the direction of dependencies, `tidy` the house style that a machine can check,
-//! `logging` the page about logs; `operations` runs a coordinator and watches repositories.
+//! `logging` the page about logs; `faults` runs real processes under real faults; `operations` runs a coordinator and watches repositories.
 
 mod arrows;
+mod faults;
 mod logging;
 mod operations;
 mod peers;

@@ -1,11 +1,11 @@
-//! `assay coordinator …`: makes a coordinator's folder, checks it, runs it.
+//! `assay coordinator …`: makes a coordinator's folder, checks it, runs it, looks after its data.
 
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
 };
 use coordinator::{
-    daemon::Daemon,
+    daemon::{Daemon, DaemonError},
     queue::Limits,
     setup::{
         InitOptions, Loaded,
@@ -50,6 +50,29 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Makes the index of a stopped coordinator again from its journal.
+    Reindex {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Reads the whole journal of a stopped coordinator and holds the index against it.
+    ///
+    /// Exit codes: 0 good, 20 the index alone is in doubt, 21 the journal is damaged.
+    Fsck(super::upkeep::FsckArgs),
+    /// Copies the journal of a coordinator, which may be running. No key is copied.
+    Backup {
+        /// The folder.
+        dir: PathBuf,
+        /// Where the copy goes: an empty folder, or none.
+        target: PathBuf,
+    },
+    /// Verifies a backup and puts it into a coordinator's folder that has no journal.
+    Restore {
+        /// The backup.
+        backup: PathBuf,
+        /// The coordinator's folder.
+        dir: PathBuf,
+    },
 }
 
 /// Runs a subcommand.
@@ -67,7 +90,7 @@ pub async fn run(command: Command) -> Outcome {
         Command::Run { dir } => {
             let loaded = read(&dir)?;
             let limits = limits(&loaded);
-            let daemon = Daemon::open(loaded, limits).await?;
+            let daemon = Daemon::open(loaded, limits).await.map_err(|error| not_open(&error))?;
             output::say(&format!("gRPC on {}, HTTPS on {}", daemon.grpc, daemon.http));
             let stop = CancellationToken::new();
             let signals = tokio::spawn(super::signals(stop.clone(), CancellationToken::new()));
@@ -77,6 +100,10 @@ pub async fn run(command: Command) -> Outcome {
             Ok(0)
         }
         Command::CheckConfig { dir, format } => check(&read(&dir)?, format).await,
+        Command::Reindex { dir } => super::upkeep::reindex(&dir),
+        Command::Fsck(args) => super::upkeep::examine(&args),
+        Command::Backup { dir, target } => super::upkeep::back_up(&dir, &target),
+        Command::Restore { backup, dir } => super::upkeep::restore(&backup, &dir),
     }
 }
 
@@ -104,6 +131,16 @@ async fn check(loaded: &Loaded, format: Format) -> Outcome {
     let table = output::table(&["CHECK", "STATE", "FOUND", "WHAT TO DO"], &rows);
     output::data(&format!("{table}\n{}", loaded.policy.explain()))?;
     Ok(if bad { 2 } else { 0 })
+}
+
+/// Why the daemon did not open its data, and what to do about it.
+fn not_open(error: &DaemonError) -> Failure {
+    let hint = match error {
+        DaemonError::Store(store) => store.hint(),
+        _ => None,
+    };
+    let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+    Failure::Operation(anyhow::anyhow!("{error}{hint}"))
 }
 
 fn read(dir: &std::path::Path) -> Result<Loaded, Failure> {

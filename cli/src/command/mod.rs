@@ -12,6 +12,7 @@ pub mod policy_file;
 pub mod shell;
 pub mod status;
 pub mod submit;
+pub mod upkeep;
 pub mod verify;
 pub mod watch;
 pub mod worker;

@@ -141,6 +141,15 @@ impl Daemon {
         let opened = store::open(&folder, options, parts, |at, end| {
             tracing::info!(journal.position = at.0, journal.end = end.0, "index catches up");
         })?;
+        if let Some(cut) = &opened.recovery.cut {
+            tracing::warn!(
+                journal.segment = %cut.segment,
+                journal.offset = cut.offset,
+                cut.bytes = cut.bytes,
+                cut.records = cut.records,
+                "a torn tail of the journal was cut: nothing in it had been acknowledged"
+            );
+        }
         if let Some(why) = &opened.reindexed {
             tracing::warn!(%why, "the index was made again from the journal");
         }

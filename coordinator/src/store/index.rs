@@ -23,6 +23,9 @@ use std::{
 /// Rows that one question may ask for.
 pub const PAGE_MAX: usize = 10_000;
 
+/// Bytes of a job in one row: sled keeps rows of up to 100 KB well.
+const PIECE_BYTES: usize = 64_000;
+
 /// The index cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum IndexError {
@@ -286,8 +289,27 @@ impl<T: Tables> Index<T> {
 }
 
 fn read_job<T: Tables>(tables: &T, id: &JobId) -> Result<Option<Job>, IndexError> {
-    let value = tables.get(&key(b'j', &[id.0.raw()]))?;
+    let value = read_pieces(tables, id)?;
     value.map(|bytes| serde_json::from_slice(&bytes).map_err(doubt)).transpose()
+}
+
+/// A job that was checked again for years has hundreds of answers: more than one row may hold.
+fn write_pieces(writes: &mut Writes, id: &JobId, bytes: &[u8]) -> Result<(), IndexError> {
+    let mut next = 0u8;
+    for piece in bytes.chunks(PIECE_BYTES) {
+        writes.insert(key(b'j', &[id.0.raw(), &[next]]), Some(piece.to_vec()));
+        next = next.checked_add(1).ok_or_else(|| doubt("a job of more than 16 MB"))?;
+    }
+    // It was one piece longer before, at most: a transition changes less than a piece.
+    writes.insert(key(b'j', &[id.0.raw(), &[next]]), None);
+    Ok(())
+}
+
+fn read_pieces<T: Tables>(tables: &T, id: &JobId) -> Result<Option<Vec<u8>>, IndexError> {
+    let prefix = key(b'j', &[id.0.raw()]);
+    let rows = tables.range(&prefix, &after(&prefix), usize::from(u8::MAX))?;
+    let pieces: Vec<Vec<u8>> = rows.into_iter().map(|(_, piece)| piece).collect();
+    Ok((!pieces.is_empty()).then(|| pieces.concat()))
 }
 
 fn read_totals<T: Tables>(tables: &T) -> Result<Totals, IndexError> {
@@ -403,7 +425,8 @@ impl<T: Tables> Batch<'_, T> {
             if let Some(new) = place_key(job.place(), &id) {
                 self.put(new, Vec::new());
             }
-            self.put(key(b'j', &[id.0.raw()]), serde_json::to_vec(&job).map_err(doubt)?);
+            let bytes = serde_json::to_vec(&job).map_err(doubt)?;
+            write_pieces(&mut self.writes, &id, &bytes)?;
         }
         for tenant in std::mem::take(&mut self.tenants) {
             let row = key(b't', &[tenant.0.as_bytes()]);
@@ -424,5 +447,32 @@ fn place_key(place: Place, id: &JobId) -> Option<Vec<u8>> {
         Place::Deferred(until) => Some(key(b'd', &[&until.0.to_be_bytes(), id.0.raw()])),
         Place::Active => Some(key(b'a', &[id.0.raw()])),
         Place::Done => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{MemoryTables, SledTables};
+
+    fn keeps_long_jobs(tables: &impl Tables) {
+        let (id, other) = (JobId(Digest::of(b"job")), JobId(Digest::of(b"other")));
+        for bytes in [10, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 2 * PIECE_BYTES] {
+            let text: Vec<u8> = (0..bytes).map(|n| n as u8).collect();
+            let mut writes = Writes::new();
+            write_pieces(&mut writes, &id, &text).unwrap();
+            write_pieces(&mut writes, &other, b"{}").unwrap();
+            tables.commit(&writes).unwrap();
+            assert!(read_pieces(tables, &id).unwrap().unwrap() == text, "{bytes} bytes");
+            assert_eq!(read_pieces(tables, &other).unwrap().unwrap(), b"{}");
+        }
+        assert_eq!(read_pieces(tables, &JobId(Digest::of(b"?"))).unwrap(), None);
+    }
+
+    #[test]
+    fn a_job_longer_than_a_row_is_kept() {
+        keeps_long_jobs(&MemoryTables::default());
+        let dir = tempfile::tempdir().unwrap();
+        keeps_long_jobs(&SledTables::open(&dir.path().join("index")).unwrap());
     }
 }

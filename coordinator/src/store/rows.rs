@@ -3,7 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `m` | how far the journal was followed (JSON [`Reached`]) |
-//! | `j` job | the job's state (JSON) |
+//! | `j` job piece | the job's state (JSON), in pieces of 64,000 bytes |
 //! | `w` rank job, `d` moment job, `a` job | where unfinished jobs lie |
 //! | `r` position | a row of history, at most 512 bytes (see [`HistoryRow::encode`]) |
 //! | `h` repository digest position, `g` repository position | nothing: history |
@@ -27,7 +27,7 @@ use attest::{
 use serde::{Deserialize, Serialize};
 
 /// The layout of the rows; an index with another one is made again.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 /// Longest row of history: sled was measured with rows of up to 512 bytes.
 pub const ROW_BYTES_MAX: usize = 512;
 /// Longest class or outcome that a row holds; the envelope has all of it.

@@ -120,15 +120,14 @@ impl WorkerService for Workers {
         if report.waits {
             let _ = self.core.store.act(Event::Hangup { worker }, nothing()).await;
         }
-        let end = self.core.store.end();
-        let lost = message.holds_receipts && message.newest_receipt_position >= end.0;
+        let lost_from = self.lost_from(worker, &message)?;
         Ok(Response::new(v1::SyncResponse {
             offers: self.offers(&desired)?,
             stop: desired.stop.iter().map(ToString::to_string).collect(),
             next_sync_seconds: if message.leases.is_empty() { 1 } else { 15 },
             coordinator_time: judge::now().unix(),
-            resubmit: lost,
-            resubmit_from_position: if lost { end.0 } else { 0 },
+            resubmit: lost_from.is_some(),
+            resubmit_from_position: lost_from.unwrap_or(0),
         }))
     }
 
@@ -229,6 +228,40 @@ impl WorkerService for Workers {
 }
 
 impl Workers {
+    /// From which position on this worker must send its results again: its newest receipt names a
+    /// record that is not here, or another one stands there. A restored journal grows past the
+    /// positions that it lost, so positions tell nothing of how much is missing: every result is
+    /// asked for, and those that are here are answered as duplicates.
+    fn lost_from(
+        &self,
+        worker: WorkerId,
+        message: &v1::SyncRequest,
+    ) -> Result<Option<u64>, Status> {
+        if !message.holds_receipts {
+            return Ok(None);
+        }
+        let (end, newest) = (self.core.store.end(), message.newest_receipt_position);
+        let lost = if newest >= end.0 {
+            true
+        } else if message.newest_receipt_observation.is_empty() {
+            false
+        } else {
+            let id = convert::observation(&message.newest_receipt_observation)?;
+            let found = self.core.store.observation(&id).map_err(|e| store_status(&e))?;
+            found.is_none_or(|stored| stored.position.0 != newest)
+        };
+        if lost {
+            tracing::error!(
+                worker.id = %worker,
+                receipt.position = newest,
+                journal.end = end.0,
+                "a worker holds a receipt for a record that this journal lacks: acknowledged \
+                 records were lost; the worker is asked for its results again"
+            );
+        }
+        Ok(lost.then_some(0))
+    }
+
     /// The observation, if the worker that it names signed it.
     fn checked(&self, envelope: &Envelope) -> Result<(Observation, Submission), Status> {
         let observation = Observation::read(envelope).map_err(status::malformed)?;
