@@ -293,6 +293,7 @@ fn two_coordinators_and_a_backup_while_one_works() {
         assert!(code == Some(1) && said.contains("another coordinator"), "{code:?} {said}");
     }
     let keys = dir.path().join("keys");
+    std::fs::create_dir(&keys).unwrap();
     let connection = [
         "--coordinator".to_owned(),
         format!("https://{}", running.grpc),

@@ -7,7 +7,7 @@
 use crate::{
     Arguments, Ended,
     clients::{Load, all_settled},
-    coordinator::Home,
+    coordinator::{Home, Process},
     image::{self, Lost},
     ledger::Found,
     press::Press,
@@ -28,90 +28,143 @@ const STALL: Duration = Duration::from_secs(120);
 /// Submitters at the same time.
 const SUBMITTERS: usize = 4;
 
-/// The scenario.
+/// What one journal's cuts add up to.
+#[derive(Default)]
+struct Sum {
+    receipts: u64,
+    submissions: u64,
+    records: u64,
+    lost: Lost,
+    found: Found,
+}
+
+/// The scenario: several journals, each cut many times.
 pub async fn run(arguments: &Arguments) -> Ended {
-    let (assay, shim) = (arguments.path("assay")?, arguments.path("shim")?);
     let cuts = arguments.number("cuts", 100)?;
     let receipts = arguments.number("receipts", 100_000)?;
+    let journals = arguments.number("journals", 10)?.clamp(1, cuts);
     let seed = arguments.number("seed", 1)?;
-    let settle = arguments.number("settle", 1800)?;
     let started = Instant::now();
-    let root = tempfile::tempdir().map_err(shown)?;
-    let press = Press::start().await?;
-    let home = Arc::new(Home::make(&assay, root.path(), &press.trust(), OPERATORS, OPERATORS)?);
-    let load = Load::new(Arc::clone(&home), press, OPERATORS as u64, u64::MAX);
     let mut random = StdRng::seed_from_u64(seed);
-    let (state, log) = (root.path().join("disk"), root.path().join("log"));
-    fs::create_dir_all(&state).map_err(shown)?;
-    let (mut lost, mut enrolled, mut tasks) = (Lost::default(), false, Vec::new());
-    let mut found = Found::default();
-    for cut in 1..=cuts {
-        let data = home.data();
-        let _ = fs::remove_dir_all(&data);
-        image::copy(&state, &data).map_err(shown)?;
-        let _ = fs::remove_file(&log);
-        let base = fs::canonicalize(&data).map_err(shown)?;
-        let mut process = home.start(|command| {
-            command.env("LD_PRELOAD", &shim).env("POWERCUT_BASE", &base).env("POWERCUT_LOG", &log);
-        })?;
-        if !enrolled {
-            home.enrol().await?;
-            enrolled = true;
-            tasks = begin(&load);
-        }
-        let goal = receipts * cut / cuts;
-        let (mut before, mut moved) = (0, Instant::now());
-        while load.ledger.receipts() < goal {
-            if load.ledger.receipts() > before {
-                (before, moved) = (load.ledger.receipts(), Instant::now());
-            } else if moved.elapsed() > STALL {
-                return Err(format!("nothing moves: {before} receipts, {}", process.said()));
-            }
-            load.check()?;
-            if let Some(status) = process.ended()? {
-                return Err(format!("the coordinator ended with {status}: {}", process.said()));
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
-        process.kill()?;
-        let fresh = root.path().join("disk.next");
-        lost += image::after(&state, &log, &fresh, &mut random).map_err(shown)?;
-        fs::remove_dir_all(&state).map_err(shown)?;
-        fs::rename(&fresh, &state).map_err(shown)?;
-        found = check(&load, &state)?;
-        if cut % cuts.div_ceil(20) == 0 {
-            say(&format!(
-                "cut {cut}: {} records, {} receipts, {} s",
-                found.records,
-                load.ledger.receipts(),
-                started.elapsed().as_secs()
-            ));
-        }
+    let mut sum = Sum::default();
+    let mut outcomes = String::new();
+    for n in 1..=journals {
+        let share = |of: u64| of * n / journals - of * (n - 1) / journals;
+        let settle = if n == journals { arguments.number("settle", 1800)? } else { 0 };
+        let size = (share(cuts), share(receipts), settle);
+        outcomes = one(arguments, size, &mut random, &mut sum).await?;
+        say(&format!(
+            "journal {n}: so far {} receipts in {} records, {} s",
+            sum.receipts,
+            sum.records,
+            started.elapsed().as_secs()
+        ));
     }
-    load.images_max.store(0, Ordering::SeqCst);
-    let _ = fs::remove_dir_all(home.data());
-    image::copy(&state, &home.data()).map_err(shown)?;
-    let mut process = home.start(|_| {})?;
-    let outcomes = all_settled(&load, Duration::from_secs(settle)).await?;
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    let status = process.stop()?;
-    let last = check(&load, &home.data())?;
+    let Sum { receipts, submissions, records, lost, found } = sum;
     Ok(format!(
-        "powercut: {cuts} cuts, {} acknowledged observations and {} acknowledged submissions in \
-         {} records: {} lost, {} doubled. Unsynced at the cuts: {} writes ({} lost in part or \
-         whole), {} names ({} lost). Afterwards: {outcomes}; the end: {status}. Seed {seed}, {} s",
-        load.ledger.receipts(),
-        load.ledger.jobs(),
-        last.records.max(found.records),
-        last.lost + last.jobs_lost,
-        last.doubled,
+        "powercut: {cuts} cuts of {journals} journals, {receipts} acknowledged observations and \
+         {submissions} acknowledged submissions in {records} records: {} lost, {} doubled. Unsynced \
+         at the cuts: {} writes ({} lost in part or whole), {} names ({} lost). After the last: \
+         {outcomes}. Seed {seed}, {} s",
+        found.lost + found.jobs_lost,
+        found.doubled,
         lost.unsynced,
         lost.lost,
         lost.names_unsynced,
         lost.names_lost,
         started.elapsed().as_secs()
     ))
+}
+
+/// One journal: cut, look, go on from what is left.
+async fn one(
+    arguments: &Arguments,
+    (cuts, receipts, settle): (u64, u64, u64),
+    random: &mut StdRng,
+    sum: &mut Sum,
+) -> Ended {
+    let (assay, shim) = (arguments.path("assay")?, arguments.path("shim")?);
+    let root = tempfile::tempdir().map_err(shown)?;
+    let press = Press::start().await?;
+    let home = Arc::new(Home::make(&assay, root.path(), &press.trust(), OPERATORS, OPERATORS)?);
+    let load = Load::new(Arc::clone(&home), press, OPERATORS as u64, u64::MAX);
+    let (state, log) = (root.path().join("disk"), root.path().join("log"));
+    fs::create_dir_all(&state).map_err(shown)?;
+    let mut tasks = Vec::new();
+    for cut in 1..=cuts {
+        let mut process = start_on(&home, &state, &log, &shim, None)?;
+        if tasks.is_empty() {
+            home.enrol().await?;
+            tasks = begin(&load);
+        }
+        progress(&load, &mut process, receipts * cut / cuts).await?;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
+        process.kill()?;
+        sum.lost += go_on(root.path(), &state, &log, random)?;
+        check(&load, &state)?;
+    }
+    load.images_max.store(0, Ordering::SeqCst);
+    let mut process = start_on(&home, &state, &log, &shim, None)?;
+    let outcomes = all_settled(&load, Duration::from_secs(settle)).await?;
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    process.stop()?;
+    let found = check(&load, &home.data())?;
+    sum.receipts += load.ledger.receipts();
+    sum.submissions += load.ledger.jobs();
+    sum.records += found.records;
+    Ok(outcomes)
+}
+
+/// Starts a coordinator on a copy of the disk, recorded.
+fn start_on(
+    home: &Home,
+    state: &Path,
+    log: &Path,
+    shim: &Path,
+    fails_after: Option<u64>,
+) -> Result<Process, String> {
+    let _ = fs::remove_dir_all(home.data());
+    image::copy(state, &home.data()).map_err(shown)?;
+    let _ = fs::remove_file(log);
+    let base = fs::canonicalize(home.data()).map_err(shown)?;
+    home.start(|command| {
+        command.env("LD_PRELOAD", shim).env("POWERCUT_BASE", &base).env("POWERCUT_LOG", log);
+        if let Some(syncs) = fails_after {
+            command.env("POWERCUT_EIO_AFTER", syncs.to_string());
+        }
+    })
+}
+
+/// Puts in the disk's place what is left of it.
+fn go_on(root: &Path, state: &Path, log: &Path, random: &mut StdRng) -> Result<Lost, String> {
+    let fresh = root.join("disk.next");
+    let lost = image::after(state, log, &fresh, random).map_err(shown)?;
+    // The machine was started again: it has another boot identity.
+    let mark = fresh.join("index.open");
+    if mark.exists() {
+        fs::write(&mark, "the boot before").map_err(shown)?;
+    }
+    fs::remove_dir_all(state).map_err(shown)?;
+    fs::rename(&fresh, state).map_err(shown)?;
+    Ok(lost)
+}
+
+/// Waits for receipts.
+async fn progress(load: &Load, process: &mut Process, goal: u64) -> Result<(), String> {
+    let (mut before, mut moved) = (0, Instant::now());
+    while load.ledger.receipts() < goal {
+        if load.ledger.receipts() > before {
+            (before, moved) = (load.ledger.receipts(), Instant::now());
+        } else if moved.elapsed() > STALL {
+            return Err(format!("nothing moves: {before} receipts, {}", process.said()));
+        }
+        load.check()?;
+        if let Some(status) = process.ended()? {
+            return Err(format!("the coordinator ended with {status}: {}", process.said()));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
 /// A disk whose syncs fail: the coordinator must end with 70, and everything that it acknowledged
@@ -133,15 +186,8 @@ pub async fn failing_syncs(arguments: &Arguments) -> Ended {
     fs::rename(home.data(), &state).map_err(shown)?;
     let tasks = begin(&load);
     for _ in 0..times {
-        let _ = fs::remove_dir_all(home.data());
-        image::copy(&state, &home.data()).map_err(shown)?;
-        let _ = fs::remove_file(&log);
-        let base = fs::canonicalize(home.data()).map_err(shown)?;
-        let after = random.random_range(40..200u64).to_string();
-        let mut process = home.start(|command| {
-            command.env("LD_PRELOAD", &shim).env("POWERCUT_BASE", &base).env("POWERCUT_LOG", &log);
-            command.env("POWERCUT_EIO_AFTER", after);
-        })?;
+        let after = random.random_range(40..200u64);
+        let mut process = start_on(&home, &state, &log, &shim, Some(after))?;
         let begun = Instant::now();
         let status = loop {
             if let Some(status) = process.ended()? {
@@ -155,10 +201,7 @@ pub async fn failing_syncs(arguments: &Arguments) -> Ended {
         if status.code() != Some(70) || !process.said().contains("the journal cannot go on") {
             return Err(format!("expected the end with 70, found {status}: {}", process.said()));
         }
-        let fresh = root.path().join("disk.next");
-        image::after(&state, &log, &fresh, &mut random).map_err(shown)?;
-        fs::remove_dir_all(&state).map_err(shown)?;
-        fs::rename(&fresh, &state).map_err(shown)?;
+        go_on(root.path(), &state, &log, &mut random)?;
         check(&load, &state)?;
     }
     tasks.iter().for_each(tokio::task::JoinHandle::abort);

@@ -51,7 +51,10 @@ fn power_goes_and_nothing_acknowledged_is_lost() {
     }
     let shim = shim.to_str().unwrap();
     scenario("eio", &["--shim", shim, "--times", "2"]);
-    scenario("powercut", &["--shim", shim, "--cuts", "4", "--receipts", "240", "--settle", "0"]);
+    scenario(
+        "powercut",
+        &["--shim", shim, "--cuts", "4", "--receipts", "240", "--journals", "1", "--settle", "0"],
+    );
 }
 
 #[test]

@@ -60,18 +60,18 @@ fn work(store: &FileStore) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         for n in 0..40u32 {
-            let event = crate::queue::Event::Announce {
-                spec: super::contract::spec(&format!("image {n}"), 2),
+            let event = Event::Announce {
+                spec: contract::spec(&format!("image {n}"), 2),
                 tenant: crate::queue::Tenant(format!("tenant-{}", n % 3)),
                 class: crate::queue::Class::Push,
             };
             store.act(event, nothing()).await.unwrap();
-            let about = attest::Digest::of(&n.to_le_bytes());
+            let about = Digest::of(&n.to_le_bytes());
             let tag = NewRecord::new(Kind::TAG_SEEN, about, vec![7; 200]);
             store.append(vec![tag.clone(), tag]).await.unwrap();
         }
-        let report = super::contract::report(1, vec![]);
-        store.act(crate::queue::Event::Sync(report), nothing()).await.unwrap();
+        let report = contract::report(1, vec![]);
+        store.act(Event::Sync(report), nothing()).await.unwrap();
         store.settle().await.unwrap();
     });
 }
