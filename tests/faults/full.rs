@@ -60,7 +60,8 @@ pub async fn run(arguments: &Arguments) -> Ended {
     let megabytes = arguments.number("megabytes", 6)?;
     let coordinator = of_the_coordinator(&assay, megabytes).await?;
     say(&coordinator);
-    let worker = of_a_worker(&assay).await?;
+    let settle = Duration::from_secs(arguments.number("settle", 1800)?);
+    let worker = of_a_worker(&assay, settle).await?;
     say(&worker);
     Ok("full: nothing lost, nothing doubled".to_owned())
 }
@@ -132,7 +133,7 @@ async fn of_the_coordinator(assay: &Path, megabytes: u64) -> Ended {
     ))
 }
 
-async fn of_a_worker(assay: &Path) -> Ended {
+async fn of_a_worker(assay: &Path, settle: Duration) -> Ended {
     let started = Instant::now();
     let root = tempfile::tempdir().map_err(shown)?;
     let press = Press::start().await?;
@@ -174,10 +175,17 @@ async fn of_a_worker(assay: &Path) -> Ended {
     command.arg("worker").arg("--folder").arg(&folder).arg("--assay").arg(assay);
     let mut worker = Process::start(command, None)?;
     let until = Instant::now() + PATIENCE;
-    while load.next.load(Ordering::SeqCst) < 20 && Instant::now() < until {
+    while crate::restore::receipted(&folder)? < 10 {
+        if let Some(status) = worker.ended()? {
+            return Err(format!("the worker ended with {status}: {}", worker.said()));
+        }
+        if Instant::now() > until {
+            return Err("the worker did not go on when there was room".to_owned());
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let outcomes = all_settled(&load, Duration::from_secs(900)).await?;
+    // The leases of the process that ended last ten minutes.
+    let outcomes = all_settled(&load, settle).await?;
     submitting.abort();
     worker.stop()?;
     coordinator.stop()?;

@@ -103,12 +103,16 @@ async fn submitted(load: &Load, images: u64) -> Result<(), String> {
 
 /// Receipts in all outboxes.
 fn held(home: &Home) -> Result<usize, String> {
-    let count = |name: &String| -> Result<usize, String> {
-        let folder = home.worker(name).join("outbox/receipted");
-        Ok(fs::read_dir(folder).map_err(shown)?.flatten().count())
-    };
-    let counts = home.operators.iter().map(|(name, _)| count(name));
-    counts.sum()
+    home.operators.iter().map(|(name, _)| receipted(&home.worker(name))).sum()
+}
+
+/// Receipts in a worker's outbox.
+pub fn receipted(worker: &Path) -> Result<usize, String> {
+    match fs::read_dir(worker.join("outbox/receipted")) {
+        Ok(entries) => Ok(entries.flatten().count()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(shown(error)),
+    }
 }
 
 fn waiting(worker: &Path) -> usize {

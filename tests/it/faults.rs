@@ -77,7 +77,7 @@ fn a_full_disk_loses_nothing() {
         return;
     }
     let _ = Command::new("umount").arg(dir.path()).status();
-    scenario("full", &[]);
+    scenario("full", &["--settle", "0"]);
 }
 
 #[test]
