@@ -5,6 +5,7 @@
 //! without a receipt is sent again until it has one, as a worker's outbox does.
 
 use crate::{coordinator::Home, ledger::Ledger, press::Press, shown};
+use ::coordinator::journal::Kind;
 use attest::{
     Digest,
     dsse::Envelope,
@@ -196,6 +197,8 @@ impl FastWorker {
         let worker = self.identity.worker();
         let checked =
             offer::check(&lease, &announce, &self.load.home.key, worker).map_err(shown)?;
+        self.load.ledger.given(Kind::LEASE, &offer.lease_envelope);
+        self.load.ledger.given(Kind::ANNOUNCE, &offer.announce_envelope);
         let (lease, fence) = (checked.lease.lease.to_string(), checked.lease.fence.0);
         let request = v1::AcceptRequest { lease: lease.clone(), fence };
         // Idempotent: asked until there is an answer, so that no lease is held by nobody.

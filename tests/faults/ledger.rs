@@ -21,6 +21,8 @@ struct Entries {
     receipts: BTreeMap<Digest, u64>,
     /// Jobs that a submission was answered with.
     jobs: BTreeSet<Digest>,
+    /// Signed leases and announcements that workers were given.
+    given: BTreeSet<(Kind, Digest)>,
     /// A receipt that was given twice with different places.
     moved: Vec<String>,
 }
@@ -30,9 +32,10 @@ struct Entries {
 pub struct Found {
     /// Records in the journal.
     pub records: u64,
-    /// Acknowledged observations that are not there, or not where their receipt says.
+    /// Acknowledged observations, leases and announcements that are not there, or not where a
+    /// receipt says.
     pub lost: u64,
-    /// Observations that are there more than once.
+    /// Observations, leases and announcements that are there more than once.
     pub doubled: u64,
     /// Acknowledged jobs that are not there.
     pub jobs_lost: u64,
@@ -65,6 +68,17 @@ impl Ledger {
         self.lock().jobs.insert(job);
     }
 
+    /// A worker was given a signed lease or announcement.
+    pub fn given(&self, kind: Kind, envelope: &[u8]) {
+        self.lock().given.insert((kind, Digest::of(envelope)));
+    }
+
+    /// Acknowledged records: observations with a receipt, leases and announcements that were given.
+    pub fn acknowledged(&self) -> u64 {
+        let entries = self.lock();
+        (entries.receipts.len() + entries.given.len()) as u64
+    }
+
     /// How many receipts there are.
     pub fn receipts(&self) -> u64 {
         self.lock().receipts.len() as u64
@@ -80,15 +94,14 @@ impl Ledger {
         let disk = RealDisk::new(&data.join("journal")).map_err(shown)?;
         let (mut places, mut announced) = (BTreeMap::new(), BTreeSet::new());
         let mut found = Found::default();
-        let examined = examine(&disk, |stored| match stored.kind {
-            Kind::OBSERVATION => {
-                let body = Digest::of(&stored.body);
-                found.doubled += u64::from(places.insert(body, stored.position.0).is_some());
+        let examined = examine(&disk, |stored| {
+            if matches!(stored.kind, Kind::OBSERVATION | Kind::LEASE | Kind::ANNOUNCE) {
+                let record = (stored.kind, Digest::of(&stored.body));
+                found.doubled += u64::from(places.insert(record, stored.position.0).is_some());
             }
-            Kind::ANNOUNCE => {
+            if stored.kind == Kind::ANNOUNCE {
                 announced.insert(stored.about);
             }
-            _ => {}
         });
         let examined = examined.map_err(shown)?;
         if let Some(fault) = examined.fault {
@@ -99,9 +112,10 @@ impl Ledger {
         if let Some(moved) = entries.moved.first() {
             return Err(format!("receipts that contradict each other: {moved}"));
         }
-        found.lost =
-            entries.receipts.iter().filter(|(body, at)| places.get(body) != Some(at)).count()
-                as u64;
+        let place = |body: &Digest| places.get(&(Kind::OBSERVATION, *body));
+        let receipts = entries.receipts.iter().filter(|(body, at)| place(body) != Some(at));
+        let given = entries.given.iter().filter(|record| !places.contains_key(record));
+        found.lost = (receipts.count() + given.count()) as u64;
         found.jobs_lost = entries.jobs.difference(&announced).count() as u64;
         Ok(found)
     }

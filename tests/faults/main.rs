@@ -1,7 +1,7 @@
 //! `faults`: puts the built `assay` binary under real faults and counts what was lost or doubled.
 //!
 //! ```text
-//! faults powercut --assay BIN --shim powercut.so [--cuts 100] [--receipts 100000]
+//! faults powercut --assay BIN --shim powercut.so [--cuts 100] [--records 100000]
 //!                 [--journals 10] [--seed 1]
 //! faults eio      --assay BIN --shim powercut.so [--times 10] [--seed 1]
 //! faults kills    --assay BIN [--kills 1000] [--seed 1]

@@ -31,6 +31,7 @@ const SUBMITTERS: usize = 4;
 /// What one journal's cuts add up to.
 #[derive(Default)]
 struct Sum {
+    acknowledged: u64,
     receipts: u64,
     submissions: u64,
     records: u64,
@@ -41,7 +42,7 @@ struct Sum {
 /// The scenario: several journals, each cut many times.
 pub async fn run(arguments: &Arguments) -> Ended {
     let cuts = arguments.number("cuts", 100)?;
-    let receipts = arguments.number("receipts", 100_000)?;
+    let records = arguments.number("records", 100_000)?;
     let journals = arguments.number("journals", 10)?.clamp(1, cuts);
     let seed = arguments.number("seed", 1)?;
     let started = Instant::now();
@@ -51,22 +52,23 @@ pub async fn run(arguments: &Arguments) -> Ended {
     for n in 1..=journals {
         let share = |of: u64| of * n / journals - of * (n - 1) / journals;
         let settle = if n == journals { arguments.number("settle", 1800)? } else { 0 };
-        let size = (share(cuts), share(receipts), settle);
+        let size = (share(cuts), share(records), settle);
         outcomes = one(arguments, size, &mut random, &mut sum).await?;
         say(&format!(
-            "journal {n}: so far {} receipts in {} records, {} s",
-            sum.receipts,
+            "journal {n}: so far {} acknowledged records of {}, {} s",
+            sum.acknowledged,
             sum.records,
             started.elapsed().as_secs()
         ));
     }
-    let Sum { receipts, submissions, records, lost, found } = sum;
+    let Sum { acknowledged, receipts, submissions, records, lost, found } = sum;
     Ok(format!(
-        "powercut: {cuts} cuts of {journals} journals, {receipts} acknowledged observations and \
-         {submissions} acknowledged submissions in {records} records: {} lost, {} doubled. Unsynced \
+        "powercut: {cuts} cuts of {journals} journals with {records} records; {acknowledged} \
+         acknowledged ({receipts} observations, the rest leases and announcements) and {submissions} \
+         answered submissions: {} lost, {} doubled. Unsynced \
          at the cuts: {} writes ({} lost in part or whole), {} names ({} lost). After the last: \
          {outcomes}. Seed {seed}, {} s",
-        found.lost + found.jobs_lost,
+        found.lost,
         found.doubled,
         lost.unsynced,
         lost.lost,
@@ -79,7 +81,7 @@ pub async fn run(arguments: &Arguments) -> Ended {
 /// One journal: cut, look, go on from what is left.
 async fn one(
     arguments: &Arguments,
-    (cuts, receipts, settle): (u64, u64, u64),
+    (cuts, records, settle): (u64, u64, u64),
     random: &mut StdRng,
     sum: &mut Sum,
 ) -> Ended {
@@ -97,7 +99,7 @@ async fn one(
             home.enrol().await?;
             tasks = begin(&load);
         }
-        progress(&load, &mut process, receipts * cut / cuts).await?;
+        progress(&load, &mut process, records * cut / cuts).await?;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
         process.kill()?;
         sum.lost += go_on(root.path(), &state, &log, random)?;
@@ -109,9 +111,12 @@ async fn one(
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     process.stop()?;
     let found = check(&load, &home.data())?;
+    sum.acknowledged += load.ledger.acknowledged();
     sum.receipts += load.ledger.receipts();
     sum.submissions += load.ledger.jobs();
     sum.records += found.records;
+    sum.found.lost += found.lost + found.jobs_lost;
+    sum.found.doubled += found.doubled;
     Ok(outcomes)
 }
 
@@ -149,14 +154,14 @@ fn go_on(root: &Path, state: &Path, log: &Path, random: &mut StdRng) -> Result<L
     Ok(lost)
 }
 
-/// Waits for receipts.
+/// Waits for acknowledged records.
 async fn progress(load: &Load, process: &mut Process, goal: u64) -> Result<(), String> {
     let (mut before, mut moved) = (0, Instant::now());
-    while load.ledger.receipts() < goal {
-        if load.ledger.receipts() > before {
-            (before, moved) = (load.ledger.receipts(), Instant::now());
+    while load.ledger.acknowledged() < goal {
+        if load.ledger.acknowledged() > before {
+            (before, moved) = (load.ledger.acknowledged(), Instant::now());
         } else if moved.elapsed() > STALL {
-            return Err(format!("nothing moves: {before} receipts, {}", process.said()));
+            return Err(format!("nothing moves: {before} records, {}", process.said()));
         }
         load.check()?;
         if let Some(status) = process.ended()? {

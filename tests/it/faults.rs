@@ -53,7 +53,7 @@ fn power_goes_and_nothing_acknowledged_is_lost() {
     scenario("eio", &["--shim", shim, "--times", "2"]);
     scenario(
         "powercut",
-        &["--shim", shim, "--cuts", "4", "--receipts", "240", "--journals", "1", "--settle", "0"],
+        &["--shim", shim, "--cuts", "4", "--records", "500", "--journals", "1", "--settle", "0"],
     );
 }
 
