@@ -22,8 +22,8 @@ use std::{
 use tonic::transport::Channel;
 use worker::daemon::{connect, identity::Identity};
 
-/// How long a start may take, the index made again included.
-const START: Duration = Duration::from_secs(120);
+/// How long a start may take on a busy machine, the index made again included.
+const START: Duration = Duration::from_secs(600);
 /// Last lines of a process that are kept for messages.
 const LINES_MAX: usize = 40;
 

@@ -43,10 +43,14 @@ fn set_at(folder: &Path, boot: &str) -> Result<(), TableError> {
     }
 }
 
+/// Whole or not at all: a process that is killed here must not leave a mark that nobody can read.
 fn write(path: &Path, boot: &str) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut staging = path.as_os_str().to_owned();
+    staging.push(".new");
+    let mut file = File::create(&staging)?;
     file.write_all(boot.as_bytes())?;
     file.sync_all()?;
+    fs::rename(&staging, path)?;
     sync_parent(path)
 }
 
