@@ -1,7 +1,8 @@
 //! The one integration test binary of the workspace.
 //!
 //! `arrows` keeps the direction of dependencies, `tidy` the house style that a machine can check,
-//! `logging` the page about logs; `faults` runs real processes under real faults; `operations` runs a coordinator and watches repositories.
+//! `logging` the page about logs; `operations` runs a coordinator and watches repositories; `faults`
+//! puts real processes under real faults.
 
 mod arrows;
 mod faults;

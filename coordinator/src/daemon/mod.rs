@@ -144,10 +144,9 @@ impl Daemon {
         if let Some(cut) = &opened.recovery.cut {
             tracing::warn!(
                 journal.segment = %cut.segment,
-                journal.offset = cut.offset,
-                cut.bytes = cut.bytes,
-                cut.records = cut.records,
-                "a torn tail of the journal was cut: nothing in it had been acknowledged"
+                journal.cut_bytes = cut.bytes,
+                journal.end = opened.recovery.end.0,
+                "a torn tail of the journal was cut, nothing in it had been acknowledged"
             );
         }
         if let Some(why) = &opened.reindexed {

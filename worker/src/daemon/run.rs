@@ -244,7 +244,7 @@ impl Worker {
             let results = self.outbox.reopen_from(from)?;
             tracing::warn!(
                 journal.position = from.0,
-                results,
+                outbox.results = results,
                 "the coordinator lost results that it had receipted: they are sent again"
             );
             self.send_pending().await?;
