@@ -305,8 +305,8 @@ fn output(manifest_bytes: &[u8]) -> Result<Output, String> {
     })
 }
 
-/// Waits until every submitted image is judged; gives how many have which outcome, in words. A lease
-/// that a killed process held lasts ten minutes, so short runs do not wait at all.
+/// Waits until every submitted image is judged; gives how many have which outcome, in words. A
+/// lease that a killed process held may last ten minutes, so short runs do not wait at all.
 pub async fn all_settled(load: &Load, within: Duration) -> Result<String, String> {
     if within.is_zero() {
         return Ok("not waited for judgements".to_owned());

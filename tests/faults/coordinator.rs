@@ -56,8 +56,8 @@ fn validity() -> Result<Validity, String> {
 }
 
 impl Home {
-    /// Makes the folder below `root`, a policy that trusts these publishers, and `count` operators with a
-    /// worker's folder each; `wanted` of them are asked for each image.
+    /// Makes the folder below `root`, a policy that trusts these publishers, and `count` operators
+    /// with a worker's folder each; `wanted` of them are asked for each image.
     pub fn make(
         assay: &Path,
         root: &Path,

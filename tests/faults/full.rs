@@ -1,6 +1,6 @@
 //! A full disk under the coordinator, and one under a worker.
 //!
-//! The data directory (then the worker's folder) lies on a tmpfs of a few megabytes, which is made
+//! The data directory, then a worker's outbox, lies on a tmpfs of a few megabytes, which is made
 //! larger later. Invariant: what was acknowledged before, while and after the disk is full is in the
 //! journal exactly once; whoever cannot go on says so, with the right exit code.
 

@@ -29,6 +29,9 @@ use worker::daemon::{
 /// Operators, each with one worker process; three are asked for every image.
 const OPERATORS: usize = 4;
 const WANTED: usize = 3;
+/// Images that are there at first, and how many come with each kill.
+const IMAGES_AT_FIRST: u64 = 20;
+const IMAGES_PER_KILL: u64 = 2;
 
 /// The scenario.
 pub async fn run(arguments: &Arguments) -> Ended {
@@ -40,7 +43,7 @@ pub async fn run(arguments: &Arguments) -> Ended {
     let root = tempfile::tempdir().map_err(shown)?;
     let press = Press::start().await?;
     let home = Arc::new(Home::make(&assay, root.path(), &press.trust(), OPERATORS, WANTED)?);
-    let load = Load::new(Arc::clone(&home), press, 0, u64::MAX);
+    let load = Load::new(Arc::clone(&home), press, 0, IMAGES_AT_FIRST);
     let mut random = StdRng::seed_from_u64(seed);
     let mut coordinator = home.start(|_| {})?;
     home.enrol().await?;
@@ -48,7 +51,7 @@ pub async fn run(arguments: &Arguments) -> Ended {
     for (name, _) in &home.operators {
         workers.push(start_worker(&home, name)?);
     }
-    let submitting = tokio::spawn(submit_as_receipted(Arc::clone(&load)));
+    let submitting = tokio::spawn(Arc::clone(&load).submitter());
     let (mut of_coordinator, mut of_workers) = (0, 0);
     while of_coordinator + of_workers < kills {
         tokio::time::sleep(Duration::from_millis(random.random_range(20..160))).await;
@@ -63,6 +66,8 @@ pub async fn run(arguments: &Arguments) -> Ended {
             workers[which] = start_worker(&home, &home.operators[which].0)?;
             of_workers += 1;
         }
+        // Work does not run out, whatever single images wait for.
+        load.images_max.fetch_add(IMAGES_PER_KILL, Ordering::SeqCst);
         if (of_coordinator + of_workers) % kills.div_ceil(10) == 0 {
             let done = of_coordinator + of_workers;
             say(&format!("{done} kills, {} s", started.elapsed().as_secs()));
@@ -94,44 +99,6 @@ pub async fn run(arguments: &Arguments) -> Ended {
         found.doubled,
         started.elapsed().as_secs()
     ))
-}
-
-/// Two submitters that keep a few images waiting.
-async fn submit_as_receipted(load: Arc<Load>) -> Result<(), String> {
-    // The workers count for themselves: the submitter sees how many images are judged by asking.
-    let pace = Arc::clone(&load);
-    pace.images_max.store(40, Ordering::SeqCst);
-    let first = tokio::spawn(Arc::clone(&load).submitter());
-    let mut client = proto::v1::image_service_client::ImageServiceClient::new(load.home.admin()?);
-    let mut judged = 0;
-    loop {
-        let request = proto::v1::SubmitImageRequest {
-            image: load.press.image(judged),
-            priority: proto::v1::Priority::Push.into(),
-        };
-        let settled = match client.submit(request).await {
-            Ok(answer) => {
-                let answer = answer.into_inner();
-                let ask = proto::v1::GetImageRequest {
-                    repository: answer.repository,
-                    digest: answer.digest,
-                };
-                client.get(ask).await.is_ok_and(|state| !state.into_inner().outcome.is_empty())
-            }
-            Err(_) => false,
-        };
-        if settled {
-            judged += 1;
-            let _ = pace.images_max.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |max| {
-                (max > 0).then_some(judged + 40)
-            });
-        } else {
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
-        if first.is_finished() {
-            return Err("the submitter ended".to_owned());
-        }
-    }
 }
 
 /// Starts a worker that claims what is published.

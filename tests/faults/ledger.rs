@@ -113,8 +113,8 @@ impl Ledger {
             return Err(format!("receipts that contradict each other: {moved}"));
         }
         let place = |body: &Digest| places.get(&(Kind::OBSERVATION, *body));
-        let receipts = entries.receipts.iter().filter(|(body, at)| place(body) != Some(at));
-        let given = entries.given.iter().filter(|record| !places.contains_key(record));
+        let receipts = entries.receipts.iter().filter(|(body, at)| place(body) != Some(*at));
+        let given = entries.given.iter().filter(|record| !places.contains_key(*record));
         found.lost = (receipts.count() + given.count()) as u64;
         found.jobs_lost = entries.jobs.difference(&announced).count() as u64;
         Ok(found)

@@ -64,9 +64,8 @@ pub async fn run(arguments: &Arguments) -> Ended {
     let Sum { acknowledged, receipts, submissions, records, lost, found } = sum;
     Ok(format!(
         "powercut: {cuts} cuts of {journals} journals with {records} records; {acknowledged} \
-         acknowledged ({receipts} observations, the rest leases and announcements) and {submissions} \
-         answered submissions: {} lost, {} doubled. Unsynced \
-         at the cuts: {} writes ({} lost in part or whole), {} names ({} lost). After the last: \
+         acknowledged ({receipts} observations, the rest leases and announcements) and \
+         {submissions} answered submissions: {} lost, {} doubled. Unsynced at the cuts: {} writes ({} lost in part or whole), {} names ({} lost). After the last: \
          {outcomes}. Seed {seed}, {} s",
         found.lost,
         found.doubled,
@@ -212,8 +211,8 @@ pub async fn failing_syncs(arguments: &Arguments) -> Ended {
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     let found = check(&load, &state)?;
     Ok(format!(
-        "eio: {times} times syncs failed, each time it ended with 70; {} acknowledged observations: \
-         {} lost, {} doubled. Seed {seed}, {} s",
+        "eio: {times} times syncs failed, each time it ended with 70; {} acknowledged \
+         observations: {} lost, {} doubled. Seed {seed}, {} s",
         load.ledger.receipts(),
         found.lost + found.jobs_lost,
         found.doubled,

@@ -141,8 +141,10 @@ proptest! {
                 prop_assert!(examined.end.0 <= acknowledged);
                 if let JournalError::Damaged { position, .. } = &error {
                     prop_assert!(*position <= acknowledged);
-                    let same = matches!(&fault, JournalError::Damaged { position: p, .. } if p == position);
-                    prop_assert!(same, "{error} and {fault}");
+                    let JournalError::Damaged { position: seen, .. } = &fault else {
+                        return Err(TestCaseError::fail(format!("{error} and {fault}")));
+                    };
+                    prop_assert_eq!(seen, position);
                 }
             }
         }
@@ -150,7 +152,9 @@ proptest! {
 
     /// A copy of a journal that is being written holds a prefix of whole groups.
     #[test]
-    fn a_snapshot_is_a_journal(sizes in proptest::collection::vec(1u64..8, 1..16), batch in 1u64..9) {
+    fn a_snapshot_is_a_journal(
+        sizes in proptest::collection::vec(1u64..8, 1..16), batch in 1u64..9,
+    ) {
         let (disk, ends) = journal(&sizes);
         let (from, to) = unsynced(&disk, &[batch]);
         // The last group is half written.
