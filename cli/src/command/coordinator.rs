@@ -66,8 +66,7 @@ pub async fn run(command: Command) -> Outcome {
         }
         Command::Run { dir } => {
             let loaded = read(&dir)?;
-            let limits = limits(&loaded);
-            let daemon = Daemon::open(loaded, limits).await?;
+            let daemon = Daemon::open(loaded, Limits::default()).await?;
             output::say(&format!("gRPC on {}, HTTPS on {}", daemon.grpc, daemon.http));
             let stop = CancellationToken::new();
             let signals = tokio::spawn(super::signals(stop.clone(), CancellationToken::new()));
@@ -113,15 +112,4 @@ fn read(dir: &std::path::Path) -> Result<Loaded, Failure> {
         ConfigError::Invalid { .. } => Failure::Usage(error.to_string()),
         other => other.into(),
     })
-}
-
-/// The queue's numbers, with those that the configuration sets.
-fn limits(loaded: &Loaded) -> Limits {
-    let own = &loaded.config.limits;
-    let defaults = Limits::default();
-    let announce = coordinator::queue::Rate {
-        burst: u64::from(own.submissions_per_minute.max(1)),
-        per_second: u64::from(own.submissions_per_minute.div_ceil(60).max(1)),
-    };
-    Limits { unfinished_max: own.waiting_jobs_max as u64, announce, ..defaults }
 }

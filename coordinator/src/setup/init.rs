@@ -120,9 +120,13 @@ key = "{admin_key}"
 administrator = true
 
 [limits]
-# connections_max = 20000
+# connections_max = 20000          # gRPC, all together
+# connections_per_address_max = 1000
+# http_connections_max = 1000
 # waiting_jobs_max = 100000
-# submissions_per_minute = 600     # for each tenant
+# waiting_jobs_per_client_max = 50000
+# submissions_per_minute = 600     # of each client
+# observations_per_minute = 1200   # of each worker
 # execution_seconds_max = 3600
 "#
     )

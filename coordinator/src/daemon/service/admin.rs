@@ -17,7 +17,9 @@ use tonic::{Request, Response, Status};
 
 /// The service.
 pub struct Admin {
-    pub(super) core: Arc<Core>,
+    core: Arc<Core>,
+    /// One record at a time: each is checked against those before it.
+    taking: Arc<tokio::sync::Mutex<()>>,
 }
 
 fn roster_status(error: &RosterError) -> Status {
@@ -33,6 +35,10 @@ fn roster_status(error: &RosterError) -> Status {
 }
 
 impl Admin {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self { core, taking: Arc::default() }
+    }
+
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let client = client(&self.core, request)?;
         if client.administrator {
@@ -41,18 +47,28 @@ impl Admin {
         Err(status::refused(format!("{} is no administrator", client.name)))
     }
 
-    /// Checks a record against the roster, keeps it, and reads the roster again.
+    /// Checks a record against the roster, keeps it, and goes on with the roster that has it.
     async fn take(
         &self,
         bytes: &[u8],
         check: impl FnOnce(&mut Roster, &Envelope) -> Result<NewRecord, RosterError>,
     ) -> Result<u64, Status> {
         let envelope = convert::envelope("record_envelope", bytes)?;
+        let one = Arc::clone(&self.taking).lock_owned().await;
         let mut roster = Roster::clone(&self.core.roster());
         let record = check(&mut roster, &envelope).map_err(|e| roster_status(&e))?;
-        let kept = self.core.store.append(vec![record]).await.map_err(|e| store_status(&e))?;
-        self.core.refresh_roster().map_err(|e| roster_status(&e))?;
-        Ok(kept.first.0)
+        let core = Arc::clone(&self.core);
+        // A task of its own: a caller that goes away must not part journal and roster.
+        let kept = tokio::spawn(async move {
+            let kept = core.store.append(vec![record]).await;
+            if kept.is_ok() {
+                core.go_on_with(roster);
+            }
+            drop(one);
+            kept
+        });
+        let kept = kept.await.map_err(status::unavailable)?;
+        Ok(kept.map_err(|e| store_status(&e))?.first.0)
     }
 }
 

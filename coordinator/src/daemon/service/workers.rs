@@ -8,41 +8,46 @@ use crate::{
     daemon::judge,
     journal::{Kind, NewRecord},
     queue::{Event, Reply, Report, Role, Said, Submission},
-    store::{Notice, nothing},
+    store::nothing,
 };
 use attest::{
     Digest,
     dsse::Envelope,
-    id::WorkerId,
+    id::{OperatorId, WorkerId},
     observation::{Observation, Outcome},
     record::{Receipt, Record},
 };
 use proto::{convert, status, v1, v1::worker_service_server::WorkerService};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::broadcast::error::RecvError, time::Instant};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 /// Longest time that a call is held.
 const HOLD_SECONDS_MAX: u32 = 60;
 /// Largest explanation that is kept.
-const EXPLANATION_BYTES_MAX: usize = 3 << 20;
+pub(super) const EXPLANATION_BYTES_MAX: usize = 3 << 20;
 
 /// The service.
 pub struct Workers {
     pub(super) core: Arc<Core>,
 }
 
+/// The worker that calls, and its operator.
+pub(super) fn enrolled<T>(
+    core: &Core,
+    request: &Request<T>,
+) -> Result<(WorkerId, OperatorId), Status> {
+    let worker = WorkerId(peer(request)?.0);
+    let roster = core.roster();
+    let found = roster.worker(&worker).ok_or_else(|| {
+        status::refused(format!("worker {worker} is not enrolled, or was revoked"))
+    })?;
+    Ok((worker, found.operator.clone()))
+}
+
 impl Workers {
-    fn enrolled<T>(
-        &self,
-        request: &Request<T>,
-    ) -> Result<(WorkerId, attest::id::OperatorId), Status> {
-        let worker = WorkerId(peer(request)?.0);
-        let roster = self.core.roster();
-        let found = roster.worker(&worker).ok_or_else(|| {
-            status::refused(format!("worker {worker} is not enrolled, or was revoked"))
-        })?;
-        Ok((worker, found.operator.clone()))
+    fn enrolled<T>(&self, request: &Request<T>) -> Result<(WorkerId, OperatorId), Status> {
+        enrolled(&self.core, request)
     }
 
     async fn desired(&self, report: &Report) -> Result<crate::queue::Desired, Status> {
@@ -77,7 +82,7 @@ impl Workers {
 
 fn report(
     worker: WorkerId,
-    operator: attest::id::OperatorId,
+    operator: OperatorId,
     message: &v1::SyncRequest,
 ) -> Result<Report, Status> {
     let capabilities = message.capabilities.clone().unwrap_or_default();
@@ -109,17 +114,17 @@ impl WorkerService for Workers {
         let report = report(worker, operator, &message)?;
         let hold = Duration::from_secs(u64::from(message.wait_seconds.min(HOLD_SECONDS_MAX)));
         let until = Instant::now() + hold;
-        let mut notices = self.core.store.notices();
+        // Registered before the queue is asked, so that no wake falls between.
+        let held = report.waits.then(|| self.core.wakes.hold(&*self.core.store, worker));
         let desired = loop {
             let desired = self.desired(&report).await?;
             let idle = desired.offers.is_empty() && desired.stop.is_empty();
-            if !idle || !woken(&mut notices, worker, until).await {
+            let Some(call) = held.as_ref().filter(|_| idle) else { break desired };
+            if !call.woken(until, &self.core.stopping).await {
                 break desired;
             }
         };
-        if report.waits {
-            let _ = self.core.store.act(Event::Hangup { worker }, nothing()).await;
-        }
+        drop(held);
         let end = self.core.store.end();
         let lost = message.holds_receipts && message.newest_receipt_position >= end.0;
         Ok(Response::new(v1::SyncResponse {
@@ -291,23 +296,6 @@ impl Workers {
             if let Err(error) = self.core.store.append(vec![record]).await {
                 tracing::warn!(%error, "an explanation could not be kept");
             }
-        }
-    }
-}
-
-/// Waits until this worker is woken; false when the time is over.
-async fn woken(
-    notices: &mut tokio::sync::broadcast::Receiver<Notice>,
-    worker: WorkerId,
-    until: Instant,
-) -> bool {
-    loop {
-        let notice = tokio::time::timeout_at(until, notices.recv()).await;
-        match notice {
-            Err(_) | Ok(Err(RecvError::Closed)) => return false,
-            Ok(Err(RecvError::Lagged(_))) => return true,
-            Ok(Ok(Notice::Wake(woken))) if woken == worker => return true,
-            Ok(Ok(_)) => {}
         }
     }
 }
