@@ -44,6 +44,12 @@ impl Capabilities {
         Self(self.0 | 1 << capability as u32)
     }
 
+    /// The set without this one.
+    #[must_use]
+    pub const fn without(self, capability: Capability) -> Self {
+        Self(self.0 & !(1 << capability as u32))
+    }
+
     /// What both sets have.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -126,6 +132,17 @@ impl Behaviour {
     /// Everything this version does.
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    /// The same behaviour but for one capability: a result that needs it comes out otherwise.
+    #[must_use]
+    pub fn toggled(self, capability: Capability) -> Self {
+        let set = self.capabilities;
+        let capabilities = match set.has(capability) {
+            true => set.without(capability),
+            false => set.with(capability),
+        };
+        Self { capabilities, ..self }
     }
 
     /// True if this version does that.
