@@ -11,7 +11,7 @@ mod version;
 pub use table::Capability;
 pub use version::Version;
 
-use crate::go::gzip::Variant;
+use crate::{apk::resolver::Rules, go::gzip::Variant};
 use attest::{Gap, GapCode};
 use std::fmt;
 use table::TABLE;
@@ -131,6 +131,11 @@ impl Behaviour {
     /// True if this version does that.
     pub fn has(&self, capability: Capability) -> bool {
         self.capabilities.has(capability)
+    }
+
+    /// What the resolver of this version prefers; none before 0.14.0, whose order is not known.
+    pub fn resolver_rules(&self) -> Option<Rules> {
+        table::resolver_rules(self.version)
     }
 
     /// The encoder of layers.
