@@ -26,6 +26,8 @@ pub struct Found {
     pub from: String,
     /// The bytes; reading may block.
     pub bytes: Box<dyn Read + Send>,
+    /// True for a file of this machine.
+    pub local: bool,
 }
 
 /// What one source says.
@@ -87,7 +89,7 @@ impl Places {
         uri: &str,
         bytes_max: u64,
     ) -> Result<(Vec<u8>, String), MaterialError> {
-        let Found { from, bytes } = self.open(uri, bytes_max).await?;
+        let Found { from, bytes, .. } = self.open(uri, bytes_max).await?;
         let label = uri.to_owned();
         let read = tokio::task::spawn_blocking(move || {
             let mut all = Vec::new();
@@ -109,7 +111,7 @@ impl Places {
         match self.fetcher.get(place, max).await {
             Ok(Some(body)) => {
                 let bytes = Box::new(body.into_blocking_reader());
-                Ok(Answer::Has(Found { from: place.to_owned(), bytes }))
+                Ok(Answer::Has(Found { from: place.to_owned(), bytes, local: false }))
             }
             Ok(None) => Ok(Answer::Lacks { certain: complete, place: place.to_owned() }),
             Err(error) => Err(unavailable(place, &error)),
@@ -134,7 +136,8 @@ fn open_file(path: &Path, complete: bool) -> Result<Answer, MaterialError> {
     let shown = path.display().to_string();
     match File::open(path) {
         Ok(file) if file.metadata().is_ok_and(|m| m.is_file()) => {
-            Ok(Answer::Has(Found { from: format!("file://{shown}"), bytes: Box::new(file) }))
+            let from = format!("file://{shown}");
+            Ok(Answer::Has(Found { from, bytes: Box::new(file), local: true }))
         }
         Ok(_) => Err(unavailable(&shown, &"expected a file, found something else")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -75,12 +75,13 @@ pub fn order(
     config: &ImageConfiguration,
     clues: &Clues,
     allowed: &Allowed,
+    rules: Rules,
 ) -> Order {
     let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
     for (i, package) in gathered.packages.iter().enumerate() {
         by_name.insert(&package.info.name, i);
     }
-    let ours = resolved(gathered, config).filter(|names| permutes(names, &by_name));
+    let ours = resolved(gathered, config, rules).filter(|names| permutes(names, &by_name));
     let own: Vec<String> =
         ours.unwrap_or_else(|| gathered.packages.iter().map(|p| p.info.name.clone()).collect());
     let seen = clues.installed.as_ref().filter(|pairs| same_set(pairs, gathered));
@@ -117,7 +118,7 @@ fn same_set(pairs: &[(String, String)], gathered: &Gathered) -> bool {
 }
 
 /// What apko's resolver makes of the locked list over the indexes.
-fn resolved(gathered: &Gathered, config: &ImageConfiguration) -> Option<Vec<String>> {
+fn resolved(gathered: &Gathered, config: &ImageConfiguration, rules: Rules) -> Option<Vec<String>> {
     let repositories: Vec<Repository<'_>> = gathered
         .indexes
         .iter()
@@ -126,7 +127,7 @@ fn resolved(gathered: &Gathered, config: &ImageConfiguration) -> Option<Vec<Stri
     let mut world = config.contents.packages.clone();
     world.sort();
     world.dedup();
-    let resolution = Resolver::new(&repositories, Rules::NEWEST).resolve(&world).ok()?;
+    let resolution = Resolver::new(&repositories, rules).resolve(&world).ok()?;
     Some(resolution.names().into_iter().map(str::to_owned).collect())
 }
 
