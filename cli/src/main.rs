@@ -30,6 +30,8 @@ struct Cli {
 enum Command {
     /// Rebuilds a published image here and compares, without any coordinator.
     Verify(command::verify::Args),
+    /// Makes an image from an apko configuration, with the bytes that apko gives it.
+    Assemble(Box<command::assemble::Args>),
     /// Compares two images, difference by difference.
     Diff(command::diff::Args),
     /// Drafts, checks and explains policy files.
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> exit::Outcome {
     match command {
         Command::Verify(args) => command::verify::run(args).await,
+        Command::Assemble(args) => command::assemble::run(*args).await,
         Command::Diff(args) => command::diff::run(args).await,
         Command::Policy(command) => command::policy::run(command).await,
         Command::Coordinator(command) => command::coordinator::run(command).await,

@@ -4,9 +4,9 @@
 //! work is done.
 
 use attest::Platform;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
-use worker::pipeline::verify::Progress;
+use worker::{assemble::AssembleProgress, pipeline::verify::Progress};
 
 /// A spinner with the phase of each platform.
 pub struct Spinner(Option<ProgressBar>);
@@ -44,5 +44,50 @@ impl Drop for Spinner {
 impl Progress for Spinner {
     fn phase(&self, platform: &Platform, phase: &str) {
         self.say(format!("{platform}: {phase}"));
+    }
+}
+
+/// A bar for work whose amount is known. Remarks are printed wherever standard error goes.
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// Draws only on a terminal.
+    pub fn new() -> Self {
+        let bar = ProgressBar::new(0);
+        if crate::output::progress() {
+            bar.enable_steady_tick(Duration::from_millis(120));
+        } else {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Self(bar)
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl AssembleProgress for Bar {
+    fn begin(&self, what: &str, total: u64, bytes: bool) {
+        let template = match (total, bytes) {
+            (0, _) => "{spinner} {msg} ({elapsed})",
+            (_, true) => "{bar:24} {msg} {bytes}/{total_bytes} ({elapsed})",
+            (_, false) => "{bar:24} {msg} {pos}/{len} ({elapsed})",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.0.set_style(style);
+        }
+        self.0.set_length(total);
+        self.0.set_position(0);
+        self.0.set_message(what.to_owned());
+    }
+
+    fn advance(&self, done: u64) {
+        self.0.inc(done);
+    }
+
+    fn remark(&self, text: &str) {
+        self.0.suspend(|| crate::output::say(text));
     }
 }

@@ -1,5 +1,6 @@
 //! One file for each command: arguments, one call into a library, and how the answer is said.
 
+pub mod assemble;
 pub mod coordinator;
 pub mod demo;
 pub mod diff;

@@ -78,8 +78,11 @@ pub async fn run(args: Args) -> Outcome {
         }
     }
     let work = tempfile::tempdir()?;
-    let store = args.store.clone().unwrap_or_else(|| work.path().join("store"));
-    let store = Arc::new(ContentStore::open(store, STORE_BYTES_MAX_DEFAULT)?);
+    let store = match &args.store {
+        Some(store) => ContentStore::open(store, STORE_BYTES_MAX_DEFAULT)?,
+        None => ContentStore::scratch(work.path().join("store"), STORE_BYTES_MAX_DEFAULT)?,
+    };
+    let store = Arc::new(store);
     let folder = work.path().to_owned();
     let workshop = Workshop::new(policy, signers, args.mirrors.clone(), store, folder)?;
     let options = VerifyOptions { platforms: args.platforms.clone(), keep: args.keep.clone() };
