@@ -25,6 +25,30 @@ impl Failure {
             Self::Operation(_) => 1,
         }
     }
+
+    /// What a person can do about it, where the library that failed says so.
+    pub fn hint(&self) -> Option<String> {
+        let Self::Operation(error) = self else { return None };
+        error.chain().find_map(|cause| {
+            let image = cause.downcast_ref::<oci::Error>().map(|e| e.hint().to_owned());
+            let gate = || cause.downcast_ref::<gate::GateError>().map(|e| e.hint().to_owned());
+            let material = || {
+                let error = cause.downcast_ref::<worker::material::MaterialError>()?;
+                error.hint().map(str::to_owned)
+            };
+            let store = || cause.downcast_ref::<coordinator::store::StoreError>()?.hint();
+            image.or_else(gate).or_else(material).or_else(store)
+        })
+    }
+
+    /// The result of a command that ended without one, for `--format json`: standard output holds
+    /// one JSON value whatever happened.
+    pub fn json(&self, schema: &str, image: &str) -> serde_json::Value {
+        serde_json::json!({
+            "schema": schema, "image": image, "outcome": "error", "exit": self.code(),
+            "error": self.to_string(), "hint": self.hint(),
+        })
+    }
 }
 
 impl fmt::Display for Failure {
@@ -51,6 +75,9 @@ pub fn finish(outcome: Outcome) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             crate::output::say(&format!("error: {failure}"));
+            if let Some(hint) = failure.hint() {
+                crate::output::say(&format!("hint: {hint}"));
+            }
             ExitCode::from(failure.code())
         }
     }

@@ -7,6 +7,7 @@ mod command;
 mod exit;
 mod output;
 mod progress;
+mod whole_file;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ struct Cli {
 enum Command {
     /// Rebuilds a published image here and compares, without any coordinator.
     Verify(command::verify::Args),
+    /// Makes an image from an apko configuration, with the bytes that apko gives it.
+    Assemble(Box<command::assemble::Args>),
     /// Compares two images, difference by difference.
     Diff(command::diff::Args),
     /// Drafts, checks and explains policy files.
@@ -48,6 +51,8 @@ enum Command {
     Submit(command::submit::Args),
     /// What a coordinator knows about an image or about itself.
     Status(command::status::Args),
+    /// Puts a verdict and its grounds into words.
+    Explain(command::explain::Args),
     /// Observations and verdicts of a repository or an image.
     History(command::history::Args),
     /// Everything that was observed, for research.
@@ -58,6 +63,8 @@ enum Command {
     /// Decides whether an image may pass.
     #[command(subcommand)]
     Gate(command::gate::Command),
+    /// What is to be published and did not arrive yet (administrators).
+    Publish(command::publish::Args),
     /// A whole fleet in one process: published images, five operators, one of them dishonest.
     Demo(command::demo::Args),
     /// Shell completions.
@@ -88,6 +95,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> exit::Outcome {
     match command {
         Command::Verify(args) => command::verify::run(args).await,
+        Command::Assemble(args) => command::assemble::run(*args).await,
         Command::Diff(args) => command::diff::run(args).await,
         Command::Policy(command) => command::policy::run(command).await,
         Command::Coordinator(command) => command::coordinator::run(command).await,
@@ -95,10 +103,12 @@ async fn run(command: Command) -> exit::Outcome {
         Command::Worker(command) => command::worker::run(command).await,
         Command::Submit(args) => command::submit::run(args).await,
         Command::Status(args) => command::status::run(args).await,
+        Command::Explain(args) => command::explain::run(args).await,
         Command::History(args) => command::history::run(args).await,
         Command::Export(args) => command::history::export(args).await,
         Command::Watch(command) => command::watch::run(command).await,
         Command::Gate(command) => command::gate::run(command).await,
+        Command::Publish(args) => command::publish::run(args).await,
         Command::Demo(args) => command::demo::run(args).await,
         Command::Completions(args) => command::shell::completions::<Cli>(&args),
         Command::Man(args) => command::shell::man::<Cli>(&args),

@@ -128,6 +128,7 @@ async fn place(registry: &Registry) -> Place {
         listen_http: "127.0.0.1:0".parse().unwrap(),
         names: vec!["127.0.0.1".to_owned()],
         verifier_id: "https://coordinator.test/assay".to_owned(),
+        publish: None,
     };
     init(&coordinator, &options).unwrap();
     for file in ["policy.toml", "publisher.pub", "acme.pub"] {

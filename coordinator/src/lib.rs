@@ -8,5 +8,8 @@ pub mod daemon;
 pub mod journal;
 pub mod queue;
 pub mod setup;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 pub mod tls;
+pub mod upkeep;

@@ -6,6 +6,7 @@
 //! It must never talk to a private address that the policy does not name, send credentials to
 //! another host than the registry's, or write outside the folder it was given.
 
+pub mod attached;
 pub mod blob;
 pub mod copy;
 pub mod destination;
@@ -32,7 +33,9 @@ pub use image::{AttestationManifest, Image, IndexEntry};
 pub use layout::{Layout, writer::LayoutWriter};
 pub use manifest::{Descriptor, Index, Manifest};
 pub use network::{HostException, NetworkPolicy};
-pub use push::{BundlePush, Place, Pushed, preflight, push_bundle, push_envelope};
+pub use push::{
+    BundlePush, Place, Pushed, Withdrawn, preflight, push_bundle, push_envelope, withdraw_bundles,
+};
 pub use reference::{ImageReference, LayoutTarget, Tag, Target};
 pub use registry::fetch;
 pub use registry::{Credentials, Deleted, Registry, Tags, Timing};

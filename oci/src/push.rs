@@ -9,8 +9,10 @@
 //! It must never write into a publisher's repository without [`preflight`].
 
 mod legacy;
+mod withdraw;
 
 pub use legacy::push_envelope;
+pub use withdraw::{Withdrawn, withdraw_bundles};
 
 use crate::{
     destination::Destination,
@@ -112,9 +114,10 @@ pub async fn push_bundle(
         Some(all) => all,
         None => destination.source()?.referrers(push.repository, &push.subject.digest).await?,
     };
-    let old = superseded(&source, push, &known, &listed.digest, supersedes).await?;
+    let about = About { repository: push.repository, subject: &push.subject.digest };
+    let old = superseded(&source, about, &known, Some(&listed.digest), supersedes).await?;
     if !listed_by_api {
-        rewrite_tag(destination, push, &listed, &old).await?;
+        rewrite_tag(destination, about, Some(&listed), &old).await?;
     }
     let mut pushed =
         Pushed { manifest: listed.digest, tagged: !listed_by_api, removed: vec![], left: vec![] };
@@ -189,17 +192,24 @@ fn serialised(value: &Value) -> Result<Vec<u8>, Error> {
         .map_err(|error| Error::malformed("the manifest to be written", "JSON", error.to_string()))
 }
 
-/// The manifests among `known` whose bundle the new one replaces.
+/// The repository that is written to, and the image or index that it is about.
+#[derive(Debug, Clone, Copy)]
+struct About<'a> {
+    repository: &'a Repository,
+    subject: &'a Digest,
+}
+
+/// The manifests among `known` whose bundle the new one replaces, or that are to go.
 async fn superseded(
     source: &ImageSource,
-    push: &BundlePush<'_>,
+    about: About<'_>,
     known: &[Descriptor],
-    new: &Digest,
+    new: Option<&Digest>,
     supersedes: Supersedes<'_>,
 ) -> Result<Vec<Digest>, Error> {
     let mut old = Vec::new();
-    for listed in known.iter().filter(|listed| listed.digest != *new) {
-        let resolved = match source.manifest(push.repository, &listed.digest).await {
+    for listed in known.iter().filter(|listed| Some(&listed.digest) != new) {
+        let resolved = match source.manifest(about.repository, &listed.digest).await {
             Ok(resolved) => resolved,
             // Not there, or not a manifest: not ours to replace.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Malformed) => {
@@ -213,14 +223,14 @@ async fn superseded(
         else {
             continue;
         };
-        let about = manifest.subject.as_ref().map(|subject| subject.digest);
+        let subject = manifest.subject.as_ref().map(|subject| subject.digest);
         let [layer] = manifest.layers.as_slice() else { continue };
         let readable = layer.media_type.starts_with(media::BUNDLE_PREFIX)
             && layer.size <= media::EVIDENCE_BYTES_MAX;
-        if about != Some(push.subject.digest) || !readable {
+        if subject.as_ref() != Some(about.subject) || !readable {
             continue;
         }
-        let bytes = source.blob(push.repository, layer, media::EVIDENCE_BYTES_MAX).await?;
+        let bytes = source.blob(about.repository, layer, media::EVIDENCE_BYTES_MAX).await?;
         if supersedes(&bytes) {
             old.push(listed.digest);
         }
@@ -232,31 +242,33 @@ async fn superseded(
 /// and none whose manifest is gone (registries refuse an index that names what they lack).
 async fn rewrite_tag(
     destination: &Destination,
-    push: &BundlePush<'_>,
-    new: &Descriptor,
+    about: About<'_>,
+    new: Option<&Descriptor>,
     old: &[Digest],
 ) -> Result<(), Error> {
-    let tag = Tag::fallback_of(&push.subject.digest);
+    let repository = about.repository;
+    let tag = Tag::fallback_of(about.subject);
+    let new_digest = new.map(|new| new.digest);
     for _ in 0..TAG_ROUNDS_MAX {
         let source = destination.source()?;
-        let (mut index, replaces) = read_tag(&source, push.repository, &tag).await?;
+        let (mut index, replaces) = read_tag(&source, repository, &tag).await?;
         let mut kept = Vec::new();
         for (entry, digest) in entries(&index) {
-            if digest == new.digest || old.contains(&digest) {
+            if Some(digest) == new_digest || old.contains(&digest) {
                 continue;
             }
-            match source.manifest(push.repository, &digest).await {
+            match source.manifest(repository, &digest).await {
                 Err(error) if error.is_not_found() => {}
                 _ => kept.push(entry.clone()),
             }
         }
-        kept.push(new.to_json());
+        kept.extend(new.map(Descriptor::to_json));
         if let Some(object) = index.as_object_mut() {
             object.insert("manifests".into(), Value::Array(kept));
         }
         let bytes = Bytes::from(serialised(&index)?);
         let written = destination
-            .put_manifest(push.repository, media::OCI_INDEX, bytes, Some(&tag), replaces)
+            .put_manifest(repository, media::OCI_INDEX, bytes, Some(&tag), replaces)
             .await;
         match written {
             Ok(_) => {}
@@ -265,12 +277,13 @@ async fn rewrite_tag(
             Err(error) => return Err(error),
         }
         // Registries without If-Match let the last writer win: look whether we are still there.
-        let (now, _) = read_tag(&destination.source()?, push.repository, &tag).await?;
-        if entries(&now).any(|(_, digest)| digest == new.digest) {
+        let (now, _) = read_tag(&destination.source()?, repository, &tag).await?;
+        let named = |digest: &Digest| entries(&now).any(|(_, entry)| entry == *digest);
+        if new_digest.as_ref().is_none_or(named) && !old.iter().any(named) {
             return Ok(());
         }
     }
-    let what = format!("{}:{tag}", push.repository);
+    let what = format!("{repository}:{tag}");
     Err(Error::unavailable(what, "other writers at every attempt"))
 }
 

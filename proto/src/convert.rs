@@ -7,7 +7,7 @@ use crate::v1;
 use attest::{
     Digest, Platform, Repository, Subject,
     dsse::{ENVELOPE_BYTES_MAX, Envelope},
-    id::{Fence, JobId, LeaseId, WorkerId},
+    id::{Fence, JobId, LeaseId, ObservationId, WorkerId},
 };
 use std::{fmt::Display, str::FromStr};
 
@@ -49,6 +49,11 @@ pub fn job(text: &str) -> Result<JobId, FieldError> {
 /// A worker field.
 pub fn worker(text: &str) -> Result<WorkerId, FieldError> {
     parse("worker", text)
+}
+
+/// An observation field.
+pub fn observation(text: &str) -> Result<ObservationId, FieldError> {
+    parse("newest_receipt_observation", text)
 }
 
 /// A lease with its fence; fences start at 1.

@@ -9,8 +9,9 @@ use apk_support::{fixtures, memory, ring};
 use rebuild::apk::{
     index::{Index, IndexError, IndexLimits},
     key::{KeyError, SignatureAlgorithm},
-    package::TrustProblem,
+    package::{Package, TrustProblem},
 };
+use std::sync::Arc;
 
 #[test]
 fn every_fixture_reads_and_is_in_its_index() {
@@ -55,4 +56,44 @@ fn every_fixture_reads_and_is_in_its_index() {
         }
     }
     assert_eq!((indexes, signed, unsigned, strangers), (12, 95, 17, 1));
+}
+
+#[test]
+fn records_give_the_same_package_back_and_damage_is_an_error() {
+    let mut count = 0;
+    for repository in fixtures::repositories() {
+        for path in fixtures::packages(&repository) {
+            let package = memory(&std::fs::read(&path).unwrap()).unwrap();
+            let record = package.to_record();
+            let back = Package::from_record(&record, Arc::clone(&package.data)).unwrap();
+            assert_eq!(back.info, package.info);
+            assert_eq!(back.control, package.control);
+            assert_eq!(back.entries, package.entries);
+            assert_eq!(back.signature, package.signature);
+            assert_eq!(back.file_sha256, package.file_sha256);
+            assert_eq!(back.control_sha1, package.control_sha1);
+            assert_eq!(back.to_record(), record);
+            count += 1;
+            if count % 8 == 0 {
+                damage(&record, &package);
+            }
+        }
+    }
+    assert!(count > 100, "{count}");
+}
+
+/// Cut records are errors; altered ones are errors or other packages, never a panic.
+fn damage(record: &[u8], package: &Package) {
+    let step = (record.len() / 300).max(1);
+    for len in (0..record.len()).step_by(step) {
+        let cut = Package::from_record(&record[..len], Arc::clone(&package.data));
+        assert!(cut.is_err(), "{len} of {} bytes", record.len());
+    }
+    for at in (0..record.len()).step_by(step) {
+        for change in [0x01, 0x80, 0xff] {
+            let mut altered = record.to_vec();
+            altered[at] ^= change;
+            let _ = Package::from_record(&altered, Arc::clone(&package.data));
+        }
+    }
 }

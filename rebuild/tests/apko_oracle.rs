@@ -1,14 +1,15 @@
 //! The assembler against an oracle: an independent program that makes apko's bytes.
 //!
 //! Run on demand: `tests/oracle/random_cases.py` makes random packages and configurations and
-//! writes what the oracle makes of them; this compares, case by case, and says what differs.
+//! writes what the oracle makes of them; this compares, case by case, every layer, the image
+//! configuration, the manifest (gzip bytes included) and the index, and says what differs.
 
 use attest::Digest;
 use rebuild::{
     apk::package::{Package, PackageLimits},
     apko::{
-        Assembly, AssemblyInput, Behaviour, BuildTimes, Depth, LayerSink, assemble,
-        config::ImageConfiguration,
+        Assembly, AssemblyInput, Behaviour, BuildTimes, Depth, IndexEntry, LayerSink, assemble,
+        config::ImageConfiguration, index,
     },
     source::MemorySpool,
 };
@@ -38,7 +39,8 @@ fn texts(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
 
-fn build(folder: &Path, case: &Value) -> Result<Assembly, String> {
+/// The image, and the index over it.
+fn build(folder: &Path, case: &Value) -> Result<(Assembly, Vec<u8>), String> {
     let config = serde_json::to_vec(&case["config"]).unwrap();
     let config = ImageConfiguration::from_attested_json(&config).map_err(|e| e.to_string())?;
     let mut packages = Vec::new();
@@ -63,11 +65,40 @@ fn build(folder: &Path, case: &Value) -> Result<Assembly, String> {
         extra_repositories: &[],
         times: BuildTimes { source_date_epoch: case["epoch"].as_i64().map(Some), build_date: None },
         behaviour: Behaviour::of(case["version"].as_str().unwrap()).unwrap(),
-        depth: Depth::DiffIds,
+        depth: Depth::Blobs,
         threads: 2,
     };
     let dump = Dump(std::env::var_os("DUMP").map(|_| folder.to_owned()));
-    assemble(&input, &dump).map_err(|error| error.to_string())
+    let assembly = assemble(&input, &dump).map_err(|error| error.to_string())?;
+    let manifest = assembly.manifest.as_ref().unwrap();
+    let entry = IndexEntry {
+        architecture: architecture.to_owned(),
+        manifest: Digest::of(manifest),
+        size: manifest.len() as u64,
+        created: assembly.created,
+    };
+    let index = index(&config, &[entry], &input.behaviour, input.times.epoch_option());
+    Ok((assembly, index.map_err(|error| error.to_string())?))
+}
+
+/// The first of the digests that is not as expected.
+fn difference(assembly: &Assembly, index: &[u8], case: &Value) -> Option<String> {
+    let found: Vec<String> =
+        assembly.layers.iter().map(|layer| layer.written.diff_id.to_string()).collect();
+    let expected = texts(&case["diff_ids"]);
+    if found != expected {
+        let same = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+        return Some(format!("layer {same} of {} differs", expected.len()));
+    }
+    let documents = [
+        ("image", assembly.config.as_slice()),
+        ("manifest", assembly.manifest.as_deref().unwrap()),
+        ("index", index),
+    ];
+    let differs = |(what, bytes): &(&str, &[u8])| {
+        Digest::of(bytes).to_string() != case[*what].as_str().unwrap()
+    };
+    documents.iter().find(|one| differs(one)).map(|(what, _)| format!("the {what} differs"))
 }
 
 /// What differs, if anything does.
@@ -78,20 +109,7 @@ fn check(folder: &Path) -> Option<String> {
         (Err(_), Some(_)) => None,
         (Err(error), None) => Some(format!("expected an image, found: {error}")),
         (Ok(_), Some(error)) => Some(format!("expected a failure ({error}), found an image")),
-        (Ok(assembly), None) => {
-            let found: Vec<String> =
-                assembly.layers.iter().map(|layer| layer.written.diff_id.to_string()).collect();
-            let expected = texts(&case["diff_ids"]);
-            let image = Digest::of(&assembly.config).to_string();
-            if found != expected {
-                let same = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
-                Some(format!("layer {same} of {} differs", expected.len()))
-            } else if image != case["image"].as_str().unwrap() {
-                Some("the image configuration differs".to_owned())
-            } else {
-                None
-            }
-        }
+        (Ok((assembly, index)), None) => difference(&assembly, &index, &case),
     };
     outcome.map(|what| format!("{} ({version}): {what}", folder.display()))
 }

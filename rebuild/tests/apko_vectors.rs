@@ -11,6 +11,8 @@ mod golden;
 mod hostile;
 #[path = "apko_vectors/make.rs"]
 mod make;
+#[path = "apko_vectors/page.rs"]
+mod page;
 #[path = "apko_vectors/published.rs"]
 mod published;
 #[path = "apko_vectors/random.rs"]

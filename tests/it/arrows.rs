@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::{collections::BTreeMap, process::Command};
 
 /// What each crate of the workspace may depend on.
-const MAY: [(&str, &[&str]); 8] = [
+const MAY: [(&str, &[&str]); 9] = [
     ("assay-attest", &[]),
     ("assay-oci", &["assay-attest"]),
     ("assay-rebuild", &["assay-attest"]),
@@ -12,6 +12,7 @@ const MAY: [(&str, &[&str]); 8] = [
     ("assay-gate", &["assay-attest", "assay-oci"]),
     ("assay-coordinator", &["assay-attest", "assay-oci", "assay-proto"]),
     ("assay-worker", &["assay-attest", "assay-oci", "assay-proto", "assay-rebuild"]),
+    ("assay-benches", &["assay-attest", "assay-coordinator", "assay-proto"]),
     (
         "assay",
         &[

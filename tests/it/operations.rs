@@ -16,16 +16,29 @@ use coordinator::{
 use harness::registry::{Fault, Registry, RegistryOptions, What};
 use serde_json::Value;
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::task::JoinHandle;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinHandle,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::aws_lc_rs::default_provider,
+        pki_types::{CertificateDer, ServerName, pem::PemObject},
+    },
+};
 use tokio_util::sync::CancellationToken;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/published");
 
 /// A coordinator on a folder of its own.
 struct Running {
+    http: SocketAddr,
     core: Arc<Core>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), DaemonError>>,
@@ -38,6 +51,7 @@ fn folder(dir: &Path, registry: &str) -> PathBuf {
         listen_http: "127.0.0.1:0".parse().unwrap(),
         names: vec!["localhost".to_owned()],
         verifier_id: "https://coordinator.test/assay".to_owned(),
+        publish: None,
     };
     init(&home, &options).unwrap();
     let policy = format!("[[registry]]\nhost = \"{registry}\"\nplain_http = true\n");
@@ -48,9 +62,9 @@ fn folder(dir: &Path, registry: &str) -> PathBuf {
 impl Running {
     async fn start(home: &Path) -> Self {
         let daemon = Daemon::open(Loaded::read(home).unwrap(), Limits::default()).await.unwrap();
-        let (core, stop) = (daemon.core(), CancellationToken::new());
+        let (http, core, stop) = (daemon.http, daemon.core(), CancellationToken::new());
         let task = tokio::spawn(daemon.run(stop.clone()));
-        Self { core, stop, task }
+        Self { http, core, stop, task }
     }
 
     /// Stops it, and waits until nothing holds the store any more.
@@ -102,6 +116,27 @@ impl Running {
         let about = coordinator::daemon::evidence::about_image(repository, digest);
         self.core.store.newest_about(Kind::EVIDENCE, &about).unwrap().is_some()
     }
+}
+
+/// What a client gets over HTTPS that knows the coordinator's authority.
+async fn get(home: &Path, address: SocketAddr, path: &str) -> String {
+    let pem = std::fs::read(home.join("ca.pem")).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // The end of the connection may come without TLS's own word for it.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
 }
 
 fn watch(repository: &Repository, tags: &str) -> Watch {
@@ -272,10 +307,21 @@ async fn watching_debians_registry() {
 #[tokio::test]
 async fn readiness_ends_with_the_first_word_of_the_end() {
     let dir = tempfile::tempdir().unwrap();
-    let running = Running::start(&folder(dir.path(), "127.0.0.1:1")).await;
+    let home = folder(dir.path(), "127.0.0.1:1");
+    let running = Running::start(&home).await;
     let readiness = readiness::look(&running.core).await;
     assert!(readiness.ready, "{}", readiness.report);
+    let get = async |path: &str| get(&home, running.http, path).await;
+    for path in ["/healthz", "/readyz"] {
+        let answer = get(path).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+    let metrics = get("/metrics").await;
+    assert!(metrics.contains("application/openmetrics-text"), "{metrics}");
+    assert!(metrics.contains("assay_connections_total{listener=\"http\""), "{metrics}");
+    assert!(metrics.trim_end().ends_with("# EOF"), "{metrics}");
     running.core.stopping.cancel();
+    // From then on no new connection is taken: whoever asks meets a closed door, not a yes.
     let readiness = readiness::look(&running.core).await;
     assert!(!readiness.ready, "{}", readiness.report);
     running.stop().await;

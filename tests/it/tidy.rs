@@ -11,8 +11,19 @@ const LINES_MAX: usize = 700;
 fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = Vec::new();
-    let crates =
-        ["attest", "oci", "gate", "rebuild", "proto", "coordinator", "worker", "cli", "tests"];
+    let crates = [
+        "attest",
+        "oci",
+        "gate",
+        "rebuild",
+        "proto",
+        "coordinator",
+        "worker",
+        "cli",
+        "tests",
+        "benches",
+        "fuzz/targets",
+    ];
     for name in crates {
         walk(&root.join(name), &mut found);
     }

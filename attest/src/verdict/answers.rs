@@ -181,6 +181,9 @@ impl Answers {
                 }
             }
         }
+        // The same words under somebody else's signature take nothing from the genuine ones,
+        // whichever of the two comes first.
+        self.not_counted.retain(|refused| !authentic.contains_key(&refused.observation));
         authentic.into_values().collect()
     }
 

@@ -70,32 +70,34 @@ pub(crate) struct Basis {
 /// Judges a set of evidence under a policy. The caller has made sure that the set is about the
 /// image that was asked for ([`EvidenceSet::is_for`]).
 pub fn judge(policy: &Policy, set: &EvidenceSet) -> Judgement {
+    judge_and_needs(policy, set).0
+}
+
+/// What the job still needs. For the coordinator, under its own policy.
+pub fn needs(policy: &Policy, set: &EvidenceSet) -> Need {
+    judge_and_needs(policy, set).1
+}
+
+/// Both, from one look at the evidence: every signature is checked once.
+pub fn judge_and_needs(policy: &Policy, set: &EvidenceSet) -> (Judgement, Need) {
     match basis(policy, set) {
-        Ok(basis) => judge_on(policy, set, basis),
+        Ok(basis) => judge_and_needs_on(policy, set, basis),
         Err((outcome, because)) => {
             let mut finding = without_answers(policy, set, outcome);
             if let Some(because) = because {
                 let reason = finding.reason.trim_end_matches('.');
                 finding.reason = format!("{reason} ({because}).");
             }
-            Judgement::new(finding)
+            (Judgement::new(finding), Need::Enough)
         }
     }
 }
 
-/// What the job still needs. For the coordinator, under its own policy.
-pub fn needs(policy: &Policy, set: &EvidenceSet) -> Need {
-    match (basis(policy, set), &policy.quorum) {
-        (Ok(basis), Some(quorum)) => {
-            Judge::new(policy, quorum, set, &basis).with(|judge, answers, tally| {
-                let announced = judge.leases.newest_attempt();
-                let announced = announced.map(|at| (at, judge.leases.wanted_in(at)));
-                let operators = judge.roster.names().collect();
-                need::Progress { tally, answers: &answers.answers, operators, announced }.need()
-            })
-        }
-        _ => Need::Enough,
-    }
+fn still_needed(judge: &Judge<'_>, answers: &Answers, tally: &Tally<'_>) -> Need {
+    let announced = judge.leases.newest_attempt();
+    let announced = announced.map(|at| (at, judge.leases.wanted_in(at)));
+    let operators = judge.roster.names().collect();
+    need::Progress { tally, answers: &answers.answers, operators, announced }.need()
 }
 
 /// From publisher's evidence to recipes, or to the outcome that needs no observation.
@@ -180,22 +182,29 @@ impl<'a> Judge<'a> {
     }
 }
 
-pub(crate) fn judge_on(policy: &Policy, set: &EvidenceSet, basis: Basis) -> Judgement {
+pub(crate) fn judge_and_needs_on(
+    policy: &Policy,
+    set: &EvidenceSet,
+    basis: Basis,
+) -> (Judgement, Need) {
     let Some(quorum) = &policy.quorum else {
         let reason = "The policy has no [quorum]: it names nobody whose rebuilds count.".to_owned();
         let mut finding = without_answers(policy, set, VerdictOutcome::Inconclusive { reason });
         finding.recipes = basis.recipes.iter().map(|(digest, _)| *digest).collect();
         finding.evidence = basis.evidence;
-        return Judgement::new(finding);
+        return (Judgement::new(finding), Need::Enough);
     };
-    let finding = Judge::new(policy, quorum, set, &basis)
-        .with(|judge, answers, tally| found(policy, judge, answers, tally));
-    Judgement::new(Finding {
+    let look = Judge::new(policy, quorum, set, &basis);
+    let (finding, need) = look.with(|judge, answers, tally| {
+        (found(policy, judge, answers, tally), still_needed(judge, answers, tally))
+    });
+    let judgement = Judgement::new(Finding {
         recipes: basis.recipes.iter().map(|(digest, _)| *digest).collect(),
         contradictions: basis.contradictions,
         evidence: basis.evidence,
         ..finding
-    })
+    });
+    (judgement, need)
 }
 
 /// A finding about an image of which no observation was looked at.

@@ -1,14 +1,14 @@
-//! `assay coordinator …`: makes a coordinator's folder, checks it, runs it.
+//! `assay coordinator …`: makes a coordinator's folder, checks it, runs it, looks after its data.
 
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
 };
 use coordinator::{
-    daemon::Daemon,
+    daemon::{Daemon, DaemonError},
     queue::Limits,
     setup::{
-        InitOptions, Loaded,
+        InitError, InitOptions, Loaded,
         check::{State, examine},
         init,
     },
@@ -35,6 +35,10 @@ pub enum Command {
         /// The URI that it signs as; choose one that you own.
         #[arg(long, default_value = "https://localhost/assay")]
         verifier_id: String,
+        /// Where attestations go: registry.example/assay/{repository}, a repository of ours for
+        /// each that is judged. Without it they are served over HTTPS only.
+        #[arg(long)]
+        publish: Option<String>,
     },
     /// Runs the coordinator until it is told to stop.
     Run {
@@ -50,13 +54,40 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Makes the index of a stopped coordinator again from its journal.
+    Reindex {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Reads the whole journal of a stopped coordinator and holds the index against it.
+    ///
+    /// Exit codes: 0 good, 20 the index alone is in doubt, 21 the journal is damaged.
+    Fsck(super::upkeep::FsckArgs),
+    /// Copies the journal of a coordinator, which may be running. No key is copied.
+    Backup {
+        /// The folder.
+        dir: PathBuf,
+        /// Where the copy goes: an empty folder, or none.
+        target: PathBuf,
+    },
+    /// Verifies a backup and puts it into a coordinator's folder that has no journal.
+    Restore {
+        /// The backup.
+        backup: PathBuf,
+        /// The coordinator's folder.
+        dir: PathBuf,
+    },
 }
 
 /// Runs a subcommand.
 pub async fn run(command: Command) -> Outcome {
     match command {
-        Command::Init { dir, listen, listen_http, names, verifier_id } => {
-            init(&dir, &InitOptions { listen, listen_http, names, verifier_id })?;
+        Command::Init { dir, listen, listen_http, names, verifier_id, publish } => {
+            let options = InitOptions { listen, listen_http, names, verifier_id, publish };
+            init(&dir, &options).map_err(|error| match error {
+                InitError::Publish(_) => Failure::Usage(error.to_string()),
+                other => other.into(),
+            })?;
             output::say(&format!(
                 "wrote {0}: coordinator.toml, policy.toml, keys and certificates. Workers and \
                  clients need {0}/ca.pem and {0}/verdict.pub; admin.key is for administrators",
@@ -66,8 +97,8 @@ pub async fn run(command: Command) -> Outcome {
         }
         Command::Run { dir } => {
             let loaded = read(&dir)?;
-            let limits = limits(&loaded);
-            let daemon = Daemon::open(loaded, limits).await?;
+            let daemon = Daemon::open(loaded, Limits::default()).await;
+            let daemon = daemon.map_err(|error| not_open(&error))?;
             output::say(&format!("gRPC on {}, HTTPS on {}", daemon.grpc, daemon.http));
             let stop = CancellationToken::new();
             let signals = tokio::spawn(super::signals(stop.clone(), CancellationToken::new()));
@@ -77,6 +108,10 @@ pub async fn run(command: Command) -> Outcome {
             Ok(0)
         }
         Command::CheckConfig { dir, format } => check(&read(&dir)?, format).await,
+        Command::Reindex { dir } => super::upkeep::reindex(&dir),
+        Command::Fsck(args) => super::upkeep::examine(&args),
+        Command::Backup { dir, target } => super::upkeep::back_up(&dir, &target),
+        Command::Restore { backup, dir } => super::upkeep::restore(&backup, &dir),
     }
 }
 
@@ -106,6 +141,16 @@ async fn check(loaded: &Loaded, format: Format) -> Outcome {
     Ok(if bad { 2 } else { 0 })
 }
 
+/// Why the daemon did not open its data, and what to do about it.
+fn not_open(error: &DaemonError) -> Failure {
+    let hint = match error {
+        DaemonError::Store(store) => store.hint(),
+        _ => None,
+    };
+    let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+    Failure::Operation(anyhow::anyhow!("{error}{hint}"))
+}
+
 fn read(dir: &std::path::Path) -> Result<Loaded, Failure> {
     use coordinator::setup::ConfigError;
     Loaded::read(dir).map_err(|error| match error {
@@ -113,15 +158,4 @@ fn read(dir: &std::path::Path) -> Result<Loaded, Failure> {
         ConfigError::Invalid { .. } => Failure::Usage(error.to_string()),
         other => other.into(),
     })
-}
-
-/// The queue's numbers, with those that the configuration sets.
-fn limits(loaded: &Loaded) -> Limits {
-    let own = &loaded.config.limits;
-    let defaults = Limits::default();
-    let announce = coordinator::queue::Rate {
-        burst: u64::from(own.submissions_per_minute.max(1)),
-        per_second: u64::from(own.submissions_per_minute.div_ceil(60).max(1)),
-    };
-    Limits { unfinished_max: own.waiting_jobs_max as u64, announce, ..defaults }
 }

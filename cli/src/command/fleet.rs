@@ -26,13 +26,13 @@ use worker::daemon::{connect, identity::Identity};
 pub struct Connection {
     /// https://host:port of the coordinator's gRPC.
     #[arg(long, env = "ASSAY_COORDINATOR")]
-    coordinator: String,
+    pub(super) coordinator: String,
     /// PEM of the authority of its certificate (`ca.pem` of its folder).
     #[arg(long, env = "ASSAY_CA")]
-    ca: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
     /// This client's key, as the coordinator's configuration names it (mode 0600).
     #[arg(long, env = "ASSAY_KEY")]
-    key: PathBuf,
+    pub(super) key: PathBuf,
 }
 
 impl Connection {

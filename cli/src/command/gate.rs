@@ -8,12 +8,13 @@ use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
 };
+use attest::evidence_set::EvidenceSet;
 use gate::{
     Check, EvidenceSource, GateError, Report,
     collect::{SourceError, options},
 };
 use oci::ImageReference;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Subcommands of `gate`.
 #[derive(Debug, clap::Subcommand)]
@@ -35,6 +36,9 @@ pub struct CheckArgs {
     /// Where evidence is: a file, a folder, https://HOST of a coordinator, or oci://HOST/REPO.
     #[arg(long = "evidence", value_parser = |t: &str| t.parse::<EvidenceSource>().map_err(|e: SourceError| e.to_string()))]
     evidence: Vec<EvidenceSource>,
+    /// Leaves the evidence that was used in this folder, for later checks: --evidence DIR.
+    #[arg(long)]
+    keep: Option<PathBuf>,
     /// Does not read the image: decides about the digest in the reference from the evidence alone.
     #[arg(long)]
     offline: bool,
@@ -49,7 +53,17 @@ pub struct CheckArgs {
 /// Runs a subcommand.
 pub async fn run(command: Command) -> Outcome {
     match command {
-        Command::Check(args) => check(args).await,
+        Command::Check(args) => {
+            let (format, image) = (args.format, args.image.clone());
+            let outcome = check(args).await;
+            if let (Err(failure), Format::Json) = (&outcome, format) {
+                let mut value = failure.json(gate::report::REPORT_SCHEMA, &image);
+                value["class"] = "error".into();
+                value["decision"] = "deny".into();
+                output::json(&value)?;
+            }
+            outcome
+        }
     }
 }
 
@@ -74,12 +88,26 @@ async fn check(args: CheckArgs) -> Outcome {
         GateError::Policy(_) => Failure::Policy(error.to_string()),
         other => other.into(),
     })?;
+    if let Some(folder) = &args.keep {
+        keep(folder, &checked.sets)?;
+    }
     let report = &checked.report;
     match args.format {
         Format::Json => output::json(report)?,
         Format::Text => output::data(&text(report))?,
     }
     Ok(if args.strict_exit { report.outcome_exit } else { report.exit })
+}
+
+/// One file for each platform, in a folder for each repository: the same bytes in two repositories
+/// have two verdicts. A `+` stands in no repository's name.
+pub fn keep(folder: &Path, sets: &[EvidenceSet]) -> Result<(), Failure> {
+    for set in sets {
+        let folder = folder.join(set.subject.repository.as_str().replace('/', "+"));
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join(gate::collect::file::name_of(set)), set.to_canonical_json()?)?;
+    }
+    Ok(())
 }
 
 fn text(report: &Report) -> String {

@@ -1,17 +1,21 @@
 //! One file for each command: arguments, one call into a library, and how the answer is said.
 
+pub mod assemble;
 pub mod coordinator;
 pub mod demo;
 pub mod diff;
+pub mod explain;
 pub mod fleet;
 pub mod gate;
 pub mod history;
 pub mod operator;
 pub mod policy;
 pub mod policy_file;
+pub mod publish;
 pub mod shell;
 pub mod status;
 pub mod submit;
+pub mod upkeep;
 pub mod verify;
 pub mod watch;
 pub mod worker;

@@ -5,7 +5,7 @@
 use super::fleet::{self, Connection};
 use crate::{
     exit::{Failure, Outcome},
-    output,
+    output, whole_file,
 };
 use attest::{
     Digest,
@@ -96,7 +96,7 @@ pub enum Command {
     /// Takes a key back: nothing that it signed (since a moment) is believed any more.
     Revoke {
         /// The public key.
-        key: PathBuf,
+        public: PathBuf,
         /// The operator's name.
         #[arg(long)]
         operator: OperatorId,
@@ -145,9 +145,9 @@ pub async fn run(command: Command) -> Outcome {
             fleet::revoke(&connection, &revocation.sign(&root)?).await?;
             Ok(0)
         }
-        Command::Revoke { key, operator, root_key, since, reason, connection } => {
+        Command::Revoke { public, operator, root_key, since, reason, connection } => {
             let root = read_secret_key(&root_key)?;
-            let key = read_public_key(&key)?.id();
+            let key = read_public_key(&public)?.id();
             let envelope: Envelope = revocation(operator, key, since, reason).sign(&root)?;
             fleet::revoke(&connection, &envelope).await?;
             Ok(0)
@@ -166,7 +166,7 @@ fn keygen(name: &OperatorId, dir: &Path) -> Outcome {
         )));
     }
     coordinator::setup::write_secret(&secret, &key.to_pem())?;
-    std::fs::write(&public, key.public().to_pem())?;
+    whole_file::write(&public, key.public().to_pem().as_bytes())?;
     output::say(&format!("wrote {} (keep it secret) and {}", secret.display(), public.display()));
     output::data(&key.public().id().to_string())?;
     Ok(0)

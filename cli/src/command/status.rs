@@ -12,6 +12,9 @@ use oci::ImageReference;
 use proto::v1;
 use serde_json::Value;
 
+/// The schema of an image's state.
+pub const STATUS_SCHEMA: &str = "assay/status/v1";
+
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -101,7 +104,7 @@ pub fn print(state: &v1::ImageState, format: Format) -> Result<(), Failure> {
     if format == Format::Json {
         let platforms: Vec<Value> = state.platforms.iter().map(platform_json).collect();
         output::json(&serde_json::json!({
-            "schema": "assay/status/v1",
+            "schema": STATUS_SCHEMA,
             "repository": state.repository,
             "digest": state.digest,
             "outcome": state.outcome,

@@ -4,7 +4,11 @@ use super::{
     fleet::{self, Connection},
     status,
 };
-use crate::{exit::Outcome, output::Format, progress::Spinner};
+use crate::{
+    exit::Outcome,
+    output::{self, Format},
+    progress::Spinner,
+};
 use clap::ValueEnum;
 use proto::v1;
 
@@ -53,8 +57,17 @@ pub struct Args {
     connection: Connection,
 }
 
-/// Runs the command.
+/// Runs the command. With `--format json` a failure is one JSON value, too.
 pub async fn run(args: Args) -> Outcome {
+    let (format, image) = (args.format, args.image.clone());
+    let outcome = submitted(args).await;
+    if let (Err(failure), Format::Json) = (&outcome, format) {
+        output::json(&failure.json(status::STATUS_SCHEMA, &image))?;
+    }
+    outcome
+}
+
+async fn submitted(args: Args) -> Outcome {
     let mut client = args.connection.images()?;
     let request = v1::SubmitImageRequest {
         image: args.image.clone(),

@@ -5,6 +5,7 @@ use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
     progress::Spinner,
+    whole_file,
 };
 use attest::{
     Platform,
@@ -55,8 +56,20 @@ pub struct Args {
     format: Format,
 }
 
-/// Runs the command.
+/// Runs the command. With `--format json` a failure is one JSON value, too.
 pub async fn run(args: Args) -> Outcome {
+    let (format, image) = (args.format, args.image.clone());
+    let outcome = verified(args).await;
+    if let (Err(failure), Format::Json) = (&outcome, format) {
+        let mut value = failure.json(worker::report::VERIFY_SCHEMA, &image);
+        value["platforms"] = serde_json::json!([]);
+        value["index_reproduced"] = false.into();
+        output::json(&value)?;
+    }
+    outcome
+}
+
+async fn verified(args: Args) -> Outcome {
     let reference: ImageReference = args
         .image
         .parse()
@@ -78,8 +91,11 @@ pub async fn run(args: Args) -> Outcome {
         }
     }
     let work = tempfile::tempdir()?;
-    let store = args.store.clone().unwrap_or_else(|| work.path().join("store"));
-    let store = Arc::new(ContentStore::open(store, STORE_BYTES_MAX_DEFAULT)?);
+    let store = match &args.store {
+        Some(store) => ContentStore::open(store, STORE_BYTES_MAX_DEFAULT)?,
+        None => ContentStore::scratch(work.path().join("store"), STORE_BYTES_MAX_DEFAULT)?,
+    };
+    let store = Arc::new(store);
     let folder = work.path().to_owned();
     let workshop = Workshop::new(policy, signers, args.mirrors.clone(), store, folder)?;
     let options = VerifyOptions { platforms: args.platforms.clone(), keep: args.keep.clone() };
@@ -100,18 +116,18 @@ pub async fn run(args: Args) -> Outcome {
 fn keep_evidence(keep: &std::path::Path, verified: &Verified) -> Result<(), Failure> {
     std::fs::create_dir_all(keep)?;
     let report = serde_json::to_vec_pretty(&verified.report)?;
-    std::fs::write(keep.join("report.json"), report)?;
+    whole_file::write(&keep.join("report.json"), &report)?;
     for (platform, explanation) in verified.report.platforms.iter().zip(&verified.explanations) {
         if let Some(explanation) = explanation {
             let entry = platform.entry.map(|e| format!("-{e}")).unwrap_or_default();
             let name = platform.platform.to_string().replace('/', "-");
             let path = keep.join(format!("explanation-{name}{entry}.json"));
-            std::fs::write(path, explanation.to_bytes()?)?;
+            whole_file::write(&path, &explanation.to_bytes()?)?;
         }
     }
     let evidence = &verified.examined.discovery.evidence;
     let evidence = serde_json::to_vec_pretty(evidence)?;
-    std::fs::write(keep.join("publisher-evidence.json"), evidence)?;
+    whole_file::write(&keep.join("publisher-evidence.json"), &evidence)?;
     Ok(())
 }
 

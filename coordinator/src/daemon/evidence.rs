@@ -14,12 +14,17 @@ use attest::{
     Digest, Repository,
     dsse::Envelope,
     evidence_set::{EvidenceSet, EvidenceSetError, Filed},
-    id::{JobId, JournalPosition},
+    id::{JobId, JournalPosition, WorkerId},
+    observation::Observation,
+    record::{KeyRevocation, Record},
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Bytes of a set in one journal record, which holds at most 4 MiB.
 const PIECE_BYTES: usize = 3 << 20;
+/// Most bytes of explanations in one answer: five of the largest.
+const EXPLANATIONS_BYTES_MAX: usize = 16 << 20;
 /// Records read at a time.
 const PAGE: usize = 500;
 
@@ -141,10 +146,26 @@ pub fn set_of(core: &Core, job: &JobId) -> Result<Option<EvidenceSet>, EvidenceE
     Ok(Some(set))
 }
 
+/// The records that bind the observations of the set, and no others: with ten thousand workers
+/// enrolled, every judgement would read ten thousand records, and a set holds at most
+/// [`attest::evidence_set::ENTRIES_MAX`].
 fn add_roster(set: &mut EvidenceSet, roster: &Roster) {
-    set.operators = roster.operators.values().map(|o| o.record.clone()).collect();
-    set.workers = roster.workers.values().map(|w| w.record.clone()).collect();
-    set.revocations.clone_from(&roster.revocations);
+    let read = set.observations.iter().filter_map(|o| Observation::read(&o.envelope).ok());
+    let named: BTreeSet<WorkerId> = read.map(|observation| observation.worker).collect();
+    let mut keys: BTreeSet<Digest> = named.iter().map(|worker| worker.0).collect();
+    let mut operators = BTreeSet::new();
+    for worker in named.iter().filter_map(|worker| roster.workers.get(worker)) {
+        set.workers.push(worker.record.clone());
+        operators.insert(&worker.operator);
+    }
+    for operator in operators.into_iter().filter_map(|name| roster.operators.get(name)) {
+        set.operators.push(operator.record.clone());
+        keys.insert(operator.root_key.id());
+    }
+    let binds = |envelope: &&Envelope| {
+        KeyRevocation::read_unverified(envelope).is_ok_and(|revoked| keys.contains(&revoked.key))
+    };
+    set.revocations = roster.revocations.iter().filter(binds).cloned().collect();
 }
 
 fn read(body: &[u8], position: JournalPosition) -> Result<Envelope, EvidenceError> {
@@ -160,6 +181,27 @@ fn about(store: &dyn Store, kind: Kind, about: &Digest) -> Result<Vec<Stored>, S
         let page = store.records_about(kind, about, from, PAGE)?;
         let Some(last) = page.last() else { return Ok(found) };
         from = last.position.next();
+        let whole = page.len() < PAGE;
         found.extend(page);
+        if whole {
+            return Ok(found);
+        }
     }
+}
+
+/// The explanations that the observations of a set name, as far as they were sent, each once.
+pub fn explanations(core: &Core, set: &EvidenceSet) -> Result<Vec<Vec<u8>>, StoreError> {
+    let named = set
+        .observations
+        .iter()
+        .filter_map(|filed| Observation::read(&filed.envelope).ok()?.explanation);
+    let (mut found, mut left) = (Vec::new(), EXPLANATIONS_BYTES_MAX);
+    for digest in named.collect::<BTreeSet<_>>() {
+        let Some(stored) = core.store.newest_about(Kind::EVIDENCE, &digest)? else { continue };
+        if stored.body.len() <= left && Digest::of(&stored.body) == digest {
+            left -= stored.body.len();
+            found.push(stored.body);
+        }
+    }
+    Ok(found)
 }

@@ -4,7 +4,10 @@
 //! key, so that a reader trusts no transport. What is known belongs to (repository, digest):
 //! nothing is found by digest alone.
 
-use super::{Core, DaemonError, evidence};
+use super::{
+    Core, DaemonError, evidence,
+    net::{Gate, cut_after, incoming},
+};
 use crate::journal::Kind;
 use attest::{Digest, Platform, Repository};
 use axum::{
@@ -15,42 +18,53 @@ use axum::{
     routing::get,
 };
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
-use rustls::ServerConfig;
 use serde::Deserialize;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-/// Serves until it is told to stop.
+/// Longest head of a request: a path with a repository, a digest and a platform takes 500 bytes.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Serves until it is told to stop; then answers that are under way have the gate's grace to end.
 pub async fn serve(
     core: Arc<Core>,
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    gate: Gate,
     stop: CancellationToken,
 ) -> Result<(), DaemonError> {
-    let connections = core.loaded.config.limits.connections_max;
-    let note = super::listen::Note::of(&core, "http");
     let router = router(core);
-    let mut incoming = super::listen::incoming(listener, tls, connections, note, stop.clone());
-    loop {
-        let stream = tokio::select! {
-            stream = incoming.next() => stream,
-            () = stop.cancelled() => return Ok(()),
-        };
-        let Some(Ok(stream)) = stream else { return Ok(()) };
+    let (seats, patience) = (Arc::clone(&gate.seats), gate.patience);
+    let mut incoming = incoming(listener, gate, stop.clone());
+    while let Some(Ok(stream)) = incoming.next().await {
         let service = TowerToHyperService::new(router.clone());
+        let stop = stop.clone();
         tokio::spawn(async move {
-            let builder = auto::Builder::new(TokioExecutor::new());
-            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+            let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+            // Also the time that a connection may idle between two requests.
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.opening);
+            builder.http1().max_buf_size(HEAD_BYTES_MAX);
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "an HTTP connection ended");
             }
         });
     }
+    cut_after(&seats, &stop, patience.grace, "HTTP").await;
+    Ok(())
 }
 
 fn router(core: Arc<Core>) -> Router {
@@ -105,6 +119,12 @@ async fn evidence_of(State(core): State<Arc<Core>>, Query(query): Query<ImageQue
         Ok(asked) => asked,
         Err(response) => return *response,
     };
+    // On a thread of its own: megabytes are read and written, and others do not wait for that.
+    let told = tokio::task::spawn_blocking(move || evidence_about(&core, &asked)).await;
+    told.unwrap_or_else(|error| problem(StatusCode::INTERNAL_SERVER_ERROR, error))
+}
+
+fn evidence_about(core: &Core, asked: &Asked) -> Response {
     let failed = |error: &dyn std::fmt::Display| problem(StatusCode::SERVICE_UNAVAILABLE, error);
     let jobs = match core.store.jobs_of(&asked.repository, &asked.manifest) {
         Ok(jobs) => jobs,
@@ -112,7 +132,7 @@ async fn evidence_of(State(core): State<Arc<Core>>, Query(query): Query<ImageQue
     };
     let mut merged: Option<attest::evidence_set::EvidenceSet> = None;
     for job in jobs {
-        let set = match evidence::set_of(&core, &job) {
+        let set = match evidence::set_of(core, &job) {
             Ok(Some(set)) => set,
             Ok(None) => continue,
             Err(error) => return failed(&error),
@@ -149,9 +169,14 @@ async fn attestation_of(
         Ok(jobs) => jobs,
         Err(error) => return failed(&error),
     };
-    for job in jobs {
-        match core.store.newest_about(Kind::PUBLICATION, &job.0) {
-            Ok(Some(stored)) => return json(stored.body),
+    let index = evidence::about_image(&asked.repository, &asked.manifest);
+    for about in jobs.iter().map(|job| job.0).chain([index]) {
+        match core.store.newest_about(Kind::PUBLICATION, &about) {
+            Ok(Some(stored)) => {
+                if let Some(attestation) = super::publish::attestation(&stored.body) {
+                    return json(attestation.to_vec());
+                }
+            }
             Ok(None) => {}
             Err(error) => return failed(&error),
         }

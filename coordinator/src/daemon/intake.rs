@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     journal::{Kind, NewRecord},
-    queue::{Class, Event, JobSpec, Reply, SpecError, Tenant},
-    store::StoreError,
+    queue::{Class, Event, JobSpec, Reply, SpecError, Tenant, registry_of},
+    store::{StoreError, nothing},
 };
 use attest::{
     Digest, Subject,
@@ -30,6 +30,9 @@ use std::sync::Arc;
 
 /// Largest image configuration that is kept with the evidence.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
+/// How long a registry gets no offers after it refused for too many requests, when it did not say
+/// for how long: a minute.
+const THROTTLED_MS: u64 = 60_000;
 
 /// Why an image was not taken in.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +67,8 @@ pub fn network(core: &Core) -> NetworkPolicy {
     NetworkPolicy { hosts: hosts.collect() }
 }
 
-/// Takes an image in, and gives its jobs.
+/// Takes an image in, and gives its jobs. A registry that says "too many requests" even after the
+/// waits that it asked for is left alone by the whole fleet for a while.
 pub async fn submit(
     core: &Arc<Core>,
     reference: &ImageReference,
@@ -80,6 +84,26 @@ pub async fn submit(
 
 /// The same for a caller who knows under which tag it saw the image.
 pub async fn submit_as(
+    core: &Arc<Core>,
+    reference: &ImageReference,
+    tag: Option<String>,
+    tenant: Tenant,
+    class: Class,
+) -> Result<SubmittedImage, IntakeError> {
+    let taken = take_in(core, reference, tag, tenant, class).await;
+    if let Err(IntakeError::Image(error)) = &taken
+        && let oci::Error::Unavailable { status: Some(429), retry_after, .. } = error
+        && let ImageReference::Registry { repository, .. } = reference
+    {
+        let asked = retry_after.map(|asked| u64::try_from(asked.as_millis()).unwrap_or(u64::MAX));
+        let retry_after_ms = asked.unwrap_or(THROTTLED_MS);
+        let registry = registry_of(repository).to_owned();
+        core.store.act(Event::Throttled { registry, retry_after_ms }, nothing()).await?;
+    }
+    taken
+}
+
+async fn take_in(
     core: &Arc<Core>,
     reference: &ImageReference,
     tag: Option<String>,
@@ -111,6 +135,10 @@ pub async fn submit_as(
     let body = serde_json::to_vec(&submitted).unwrap_or_default();
     if newest.is_none_or(|stored| stored.body != body) {
         core.store.append(vec![NewRecord::new(Kind::EVIDENCE, about, body)]).await?;
+    }
+    if image.index.is_some() {
+        // Its platforms may have been judged in another index of the repository already.
+        super::publish::consider_index(core, &submitted.repository, &submitted.digest).await;
     }
     core.announce_change();
     Ok(submitted)

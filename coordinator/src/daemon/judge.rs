@@ -15,6 +15,7 @@ use crate::{
     store::{Notice, StoreError},
 };
 use attest::{
+    evidence_set::EvidenceSet,
     id::JobId,
     observation::Observation,
     time::Timestamp,
@@ -22,14 +23,22 @@ use attest::{
     vsa::VerdictRecord,
 };
 use std::{
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::broadcast::error::RecvError;
+use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Times that a judgement is made again because something came in meanwhile.
 const AGAIN_MAX: usize = 16;
+
+/// Jobs that are judged, or whose attestation is published, at a time: 8 sets of evidence of 64 MiB
+/// at most; a slow registry takes one of eight places.
+const AT_A_TIME_MAX: usize = 8;
+
+/// How long judgements that are under way may hold up the end: a registry may be slow.
+const END_MAX: Duration = Duration::from_secs(10);
 
 /// This machine's clock: goes into signed records, orders nothing.
 pub fn now() -> Timestamp {
@@ -37,24 +46,88 @@ pub fn now() -> Timestamp {
     Timestamp::from_unix(i64::try_from(seconds).unwrap_or(0)).unwrap_or_default()
 }
 
-/// Judges what is due, from now until it is told to stop.
+/// Judges what is due, from now until it is told to stop, a few jobs at a time, each by one task.
+/// What is under way is ended.
 pub async fn run(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonError> {
     let mut notices = core.store.notices();
-    let mut waiting = core.store.due();
+    let mut desk = Desk::default();
+    for notice in core.store.due() {
+        desk.take(&core, &notice);
+    }
     loop {
-        for notice in waiting.drain(..) {
-            if let Notice::Judge { job, .. } = notice {
-                judge(&core, job).await;
-            }
-        }
         tokio::select! {
             notice = notices.recv() => match notice {
-                Ok(notice) => waiting.push(notice),
-                Err(RecvError::Lagged(_)) => waiting = core.store.due(),
-                Err(RecvError::Closed) => return Ok(()),
+                Ok(notice) => desk.take(&core, &notice),
+                Err(RecvError::Lagged(_)) => {
+                    for notice in core.store.due() {
+                        desk.take(&core, &notice);
+                    }
+                }
+                Err(RecvError::Closed) => break,
             },
-            () = stop.cancelled() => return Ok(()),
+            Some(done) = desk.tasks.join_next() => desk.done(&core, done.ok()),
+            () = stop.cancelled() => break,
         }
+    }
+    let ended = async { while desk.tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(END_MAX, ended).await.is_err() {
+        let left = desk.tasks.len();
+        tracing::warn!(
+            judgements.left = left,
+            "judgements did not end in time; they are made again"
+        );
+    }
+    Ok(())
+}
+
+/// The jobs that are judged now, and those that wait for it: each once, in the order they came.
+#[derive(Default)]
+struct Desk {
+    tasks: JoinSet<JobId>,
+    /// True: it became due again while it was judged.
+    busy: HashMap<JobId, bool>,
+    waiting: VecDeque<JobId>,
+    queued: HashSet<JobId>,
+}
+
+impl Desk {
+    fn take(&mut self, core: &Arc<Core>, notice: &Notice) {
+        let Notice::Judge { job, .. } = notice else { return };
+        if let Some(again) = self.busy.get_mut(job) {
+            *again = true;
+            return;
+        }
+        if self.queued.insert(*job) {
+            self.waiting.push_back(*job);
+        }
+        self.begin(core);
+    }
+
+    fn begin(&mut self, core: &Arc<Core>) {
+        while self.tasks.len() < AT_A_TIME_MAX {
+            let Some(job) = self.waiting.pop_front() else { return };
+            self.queued.remove(&job);
+            self.busy.insert(job, false);
+            let core = Arc::clone(core);
+            self.tasks.spawn(async move {
+                judge(&core, job).await;
+                job
+            });
+        }
+    }
+
+    fn done(&mut self, core: &Arc<Core>, job: Option<JobId>) {
+        match job {
+            Some(job) if self.busy.remove(&job) == Some(true) && self.queued.insert(job) => {
+                self.waiting.push_back(job);
+            }
+            Some(_) => {}
+            // A judgement that panicked does not say whose it was: nothing is taken for busy but
+            // what still runs, and what is due is asked for again.
+            None if self.tasks.is_empty() => self.busy.clear(),
+            None => {}
+        }
+        self.begin(core);
     }
 }
 
@@ -77,10 +150,7 @@ pub async fn judge(core: &Arc<Core>, id: JobId) {
 async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
     let job = core.store.job(&id).map_err(|e| e.to_string())?;
     let Some(job) = job else { return Ok(true) };
-    let set = evidence::set_of(core, &id).map_err(|e| e.to_string())?;
-    let set = set.ok_or("expected the evidence of an announced job, found none")?;
-    let judgement = verdict::judge(&core.loaded.policy, &set);
-    let need = need(core, &set, &judgement);
+    let (set, judgement, need) = considered(core, id).await?;
     let key = &core.loaded.verdict_key;
     let record = VerdictRecord::sign(&judgement, now(), key).map_err(|e| e.to_string())?;
     let facts = AnnouncedFacts {
@@ -88,10 +158,15 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
         evidence: set.publisher.iter().map(|e| e.digest).collect(),
         reopened_by: judgement.dissent.iter().flat_map(|d| d.observations.clone()).collect(),
     };
+    let publication = publish::of_job(core, &id, &judgement).map_err(|e| e.to_string())?;
     let shared = Arc::clone(core);
     let body = record.to_json();
     let attach = Box::new(move |job: &queue::Job| {
-        let mut records = vec![NewRecord::new(Kind::VERDICT, job.spec.id.0, body)];
+        let judged = matches!(job.phase, Phase::Judged { .. });
+        let published = if judged { Some(publication.settled) } else { publication.at_once };
+        // The verdict comes after it: the index knows a verdict by being next to its transition.
+        let mut records: Vec<NewRecord> = published.into_iter().collect();
+        records.push(NewRecord::new(Kind::VERDICT, job.spec.id.0, body));
         if matches!(job.phase, Phase::Open) {
             // It goes on: those who come now are told for which opening, and how many.
             let announce = notary::announcement(job, &facts, &shared.loaded.verdict_key, now());
@@ -110,7 +185,7 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
     match core.store.act(event, attach).await {
         Ok(Reply::Refused(Refusal::Stale { .. }))
         | Err(StoreError::Refused(Refusal::Stale { .. })) => Ok(false),
-        Ok(reply) => {
+        Ok(_) => {
             let times = set.observations.iter().filter_map(|filed| {
                 Some(Observation::read(&filed.envelope).ok()?.observed_at.unix())
             });
@@ -122,8 +197,9 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
                 verdict.n = judgement.n,
                 "job judged"
             );
-            if matches!(reply, Reply::Settled { phase: Phase::Judged { .. }, .. }) {
-                publish::publish(core, id, &set, &judgement).await;
+            core.publishing.wake.notify_one();
+            if let Some(index) = set.index_digest() {
+                publish::consider_index(core, &set.subject.repository, &index).await;
             }
             Ok(true)
         }
@@ -131,17 +207,26 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
     }
 }
 
-fn need(
-    core: &Core,
-    set: &attest::evidence_set::EvidenceSet,
-    judgement: &Judgement,
-) -> queue::Need {
-    match verdict::needs(&core.loaded.policy, set) {
-        verdict::Need::Enough => queue::Need::Enough,
-        verdict::Need::MoreObservations(more) => queue::Need::More(more),
-        verdict::Need::ReopenWith(wanted) => queue::Need::Reopen {
-            wanted,
-            without: judgement.dissent.iter().map(|d| d.operator.clone()).collect(),
-        },
-    }
+/// Evidence, judgement and need. On a thread of its own: an SBOM of megabytes takes a while to be
+/// read and verified, and calls must not wait for it.
+async fn considered(
+    core: &Arc<Core>,
+    id: JobId,
+) -> Result<(EvidenceSet, Judgement, queue::Need), String> {
+    let core = Arc::clone(core);
+    let considering = tokio::task::spawn_blocking(move || {
+        let set = evidence::set_of(&core, &id).map_err(|e| e.to_string())?;
+        let set = set.ok_or("expected the evidence of an announced job, found none")?;
+        let (judgement, need) = verdict::judge_and_needs(&core.loaded.policy, &set);
+        let need = match need {
+            verdict::Need::Enough => queue::Need::Enough,
+            verdict::Need::MoreObservations(more) => queue::Need::More(more),
+            verdict::Need::ReopenWith(wanted) => queue::Need::Reopen {
+                wanted,
+                without: judgement.dissent.iter().map(|d| d.operator.clone()).collect(),
+            },
+        };
+        Ok((set, judgement, need))
+    });
+    considering.await.map_err(|e| e.to_string())?
 }

@@ -10,14 +10,15 @@ pub mod evidence;
 pub mod http;
 pub mod intake;
 pub mod judge;
-pub mod listen;
 pub mod metrics;
+pub mod net;
 pub mod notary;
 pub mod publish;
 pub mod readiness;
 pub mod research;
 pub mod roster;
 pub mod service;
+pub mod wakes;
 pub mod watch;
 
 use crate::{
@@ -28,6 +29,10 @@ use crate::{
     tls::{self, TlsError},
 };
 use metrics::Metrics;
+use net::{
+    Gate, Seats,
+    listen::{Note, Patience},
+};
 use roster::{Roster, RosterError};
 use std::{
     io,
@@ -41,6 +46,9 @@ use watch::{WatchError, Watches};
 
 /// How often the queue hears that time passed.
 const TICK: Duration = Duration::from_millis(250);
+
+/// The client's connection preface (RFC 9113, 3.4).
+const H2_OPENING_BYTES: usize = 24;
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +91,12 @@ pub struct Core {
     pub metrics: Metrics,
     /// Repositories that are followed.
     pub watches: Watches,
-    /// Cancelled when the daemon begins to stop.
+    /// The held calls of workers.
+    pub wakes: wakes::Wakes,
+    /// Cancelled when the daemon begins to stop: held calls are answered, readiness ends.
     pub stopping: CancellationToken,
+    /// What the publishing parts share.
+    pub publishing: publish::Publishing,
     roster: RwLock<Arc<Roster>>,
     changed: tokio::sync::watch::Sender<u64>,
 }
@@ -95,11 +107,9 @@ impl Core {
         Arc::clone(&self.roster.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads operators and workers from the store again.
-    pub fn refresh_roster(&self) -> Result<(), RosterError> {
-        let fresh = Arc::new(Roster::read(self.store.as_ref())?);
-        *self.roster.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+    /// Goes on with other operators and workers: their records are on disk.
+    pub fn go_on_with(&self, roster: Roster) {
+        *self.roster.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(roster);
     }
 
     /// Lets held calls about images look again.
@@ -121,11 +131,14 @@ pub struct Daemon {
     pub http: SocketAddr,
     core: Arc<Core>,
     listeners: (TcpListener, TcpListener),
+    patience: Patience,
 }
 
 impl Daemon {
-    /// Opens the store and the sockets. Refuses a second daemon on the same folder.
+    /// Opens the store and the sockets. Refuses a second daemon on the same folder. `limits` are
+    /// the queue's numbers that the configuration does not set.
     pub async fn open(loaded: Loaded, limits: Limits) -> Result<Self, DaemonError> {
+        let limits = loaded.config.limits.queue(limits);
         let options = Options::new(rand::random());
         let parts = Parts {
             limits,
@@ -141,6 +154,14 @@ impl Daemon {
         let opened = store::open(&folder, options, parts, |at, end| {
             tracing::info!(journal.position = at.0, journal.end = end.0, "index catches up");
         })?;
+        if let Some(cut) = &opened.recovery.cut {
+            tracing::warn!(
+                journal.segment = %cut.segment,
+                journal.cut_bytes = cut.bytes,
+                journal.end = opened.recovery.end.0,
+                "a torn tail of the journal was cut, nothing in it had been acknowledged"
+            );
+        }
         if let Some(why) = &opened.reindexed {
             tracing::warn!(%why, "the index was made again from the journal");
         }
@@ -152,9 +173,17 @@ impl Daemon {
         let http = address(&listeners.1, loaded.config.listen_http);
         let (changed, _) = tokio::sync::watch::channel(0);
         let (metrics, watches) = (Metrics::new(&store), Watches::read(store.as_ref())?);
-        let stopping = CancellationToken::new();
-        let core = Arc::new(Core { store, loaded, metrics, watches, stopping, roster, changed });
-        Ok(Self { grpc, http, core, listeners })
+        let (wakes, stopping) = (wakes::Wakes::default(), CancellationToken::new());
+        let publishing = publish::Publishing::default();
+        let core =
+            Core { store, loaded, metrics, watches, wakes, stopping, publishing, roster, changed };
+        let (core, patience) = (Arc::new(core), Patience::default());
+        Ok(Self { grpc, http, core, listeners, patience })
+    }
+
+    /// With other limits on how slow a peer may be.
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// What the parts share.
@@ -162,43 +191,75 @@ impl Daemon {
         Arc::clone(&self.core)
     }
 
-    /// Serves until it is told to stop, then ends what is under way.
+    /// Serves until it is told to stop, then ends what is under way: held calls are answered, calls
+    /// have [`Patience::grace`] to end, what was decided is on disk. Says what is left.
     pub async fn run(self, stop: CancellationToken) -> Result<(), DaemonError> {
-        let Self { core, listeners, grpc, http } = self;
+        let Self { core, listeners, grpc, http, patience } = self;
         tracing::info!(listen.grpc = %grpc, listen.http = %http, "coordinator started");
-        let (certificate, key) = (&core.loaded.certificate_pem, &core.loaded.tls_key_pem);
-        let grpc_tls = tls::server_config(certificate, key, &[b"h2"])?;
-        let http_tls = tls::server_config(certificate, key, &[b"http/1.1"])?;
+        let gates = gates(&core, patience)?;
+        // Whatever ends first ends everything, and held calls with it.
+        let stopping = core.stopping.clone();
         let mut tasks = JoinSet::new();
-        tasks.spawn(service::serve(Arc::clone(&core), listeners.0, grpc_tls, stop.clone()));
-        tasks.spawn(http::serve(Arc::clone(&core), listeners.1, http_tls, stop.clone()));
-        tasks.spawn(judge::run(Arc::clone(&core), stop.clone()));
-        tasks.spawn(watch::run(Arc::clone(&core), stop.clone()));
-        tasks.spawn(tick(Arc::clone(&core), stop.clone()));
-        tasks.spawn(say_stopping(Arc::clone(&core), stop.clone()));
+        tasks.spawn(service::serve(Arc::clone(&core), listeners.0, gates.0, stopping.clone()));
+        tasks.spawn(http::serve(Arc::clone(&core), listeners.1, gates.1, stopping.clone()));
+        tasks.spawn(judge::run(Arc::clone(&core), stopping.clone()));
+        tasks.spawn(watch::run(Arc::clone(&core), stopping.clone()));
+        tasks.spawn(wakes::run(Arc::clone(&core), stopping.clone()));
+        tasks.spawn(publish::run::run(Arc::clone(&core), stopping.clone()));
+        tasks.spawn(tick(Arc::clone(&core), stopping.clone()));
         let mut result = Ok(());
-        while let Some(ended) = tasks.join_next().await {
+        loop {
+            let ended = tokio::select! {
+                ended = tasks.join_next() => ended,
+                () = stop.cancelled(), if !stopping.is_cancelled() => {
+                    tracing::info!(calls.held = core.wakes.held(), "coordinator is stopping");
+                    stopping.cancel();
+                    continue;
+                }
+            };
+            let Some(ended) = ended else { break };
             let ended = ended.unwrap_or_else(|e| Err(DaemonError::Serve(e.to_string())));
             if ended.is_err() && result.is_ok() {
                 result = ended;
-                stop.cancel();
+                stopping.cancel();
             }
         }
-        core.store.settle().await?;
-        tracing::info!(journal.end = core.store.end().0, "coordinator stopped; all is on disk");
+        match core.store.settle().await {
+            // Nothing of it was acknowledged.
+            Err(error) if error.retry_after_ms().is_some() => {
+                tracing::warn!(%error, "not all that was decided could be written");
+            }
+            settled => settled?,
+        }
+        let figures = core.store.figures();
+        tracing::info!(
+            journal.end = core.store.end().0,
+            jobs.unfinished = core.store.totals().unfinished,
+            leases.out = figures.leases,
+            offers.out = figures.offers,
+            "coordinator stopped; all is on disk, and what is left goes on at the next start"
+        );
         result
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, DaemonError> {
-    TcpListener::bind(address).await.map_err(|error| DaemonError::Listen { address, error })
+/// Who is let in, over gRPC and over HTTP.
+fn gates(core: &Arc<Core>, patience: Patience) -> Result<(Gate, Gate), TlsError> {
+    let limits = &core.loaded.config.limits;
+    let (certificate, key) = (&core.loaded.certificate_pem, &core.loaded.tls_key_pem);
+    let own = limits.connections_per_address_max;
+    let gate = |name, protocol: &[u8], opening_bytes, connections_max| {
+        let tls = tls::server_config(certificate, key, &[protocol])?;
+        let (note, seats) = (Note::of(core, name), Seats::new(connections_max, own));
+        Ok::<_, TlsError>(Gate { tls, seats, opening_bytes, patience, note })
+    };
+    // HTTP has seats of its own: whoever fills gRPC's must not hide the coordinator's health.
+    let http = gate("http", b"http/1.1", 1, limits.http_connections_max)?;
+    Ok((gate("grpc", b"h2", H2_OPENING_BYTES, limits.connections_max)?, http))
 }
 
-/// Readiness ends with the first word of the end, so that nobody new is sent here.
-async fn say_stopping(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonError> {
-    stop.cancelled().await;
-    core.stopping.cancel();
-    Ok(())
+async fn bind(address: SocketAddr) -> Result<TcpListener, DaemonError> {
+    TcpListener::bind(address).await.map_err(|error| DaemonError::Listen { address, error })
 }
 
 async fn tick(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonError> {
@@ -206,8 +267,13 @@ async fn tick(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonErro
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = every.tick() => core.store.tick().await?,
+            _ = every.tick() => {}
             () = stop.cancelled() => return Ok(()),
+        }
+        // A full disk gets room again: what time brings is decided at a later tick, not lost.
+        match core.store.tick().await {
+            Err(error) if error.retry_after_ms().is_none() => return Err(error.into()),
+            Ok(()) | Err(_) => {}
         }
     }
 }

@@ -119,21 +119,21 @@ impl JournalError {
             Self::Damaged { position, .. } => format!(
                 "`assay coordinator fsck DIR` shows the extent. Restore the newest backup with \
                  `assay coordinator restore`; or, accepting the loss of every record from \
-                 {position} on, run `assay coordinator fsck DIR --cut-at {position}` (what is cut \
-                 is moved aside, not deleted)"
+                 {position} on, run `assay coordinator fsck DIR --cut-at {position} --accept-loss` \
+                 (what is cut is kept aside, not deleted)"
             ),
             Self::BelowFloor { end, .. } => format!(
                 "look for a newer copy of the data directory or a backup. Records that others hold \
                  receipts for are gone; to go on without them run \
-                 `assay coordinator fsck DIR --cut-at {end}` and publish that you did"
+                 `assay coordinator fsck DIR --cut-at {end} --accept-loss` and publish that you did"
             ),
             Self::OtherHistory { .. } => "this is not the journal that the published tree head or \
                                           the receipt belongs to: check which data directory is \
                                           configured"
                 .into(),
-            Self::Files { .. } => {
-                "restore the missing file from a backup; never rename segments by hand".into()
-            }
+            Self::Files { .. } => "restore the missing file from a backup; never rename segments \
+                                   by hand. `assay coordinator fsck DIR` shows what can be read"
+                .into(),
             Self::Fatal(_) => {
                 "check the disk (dmesg, smartctl), then start the coordinator again: \
                                it recovers what was durable"

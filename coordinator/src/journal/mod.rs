@@ -8,6 +8,8 @@
 //! | [`log`] | the writing end without threads: open, write groups, sync |
 //! | [`writer`] | [`FileJournal`]: group commit with one `fdatasync` for many callers |
 //! | [`read`] | [`Reader`]: one record by position, or all from a position |
+//! | [`examine`](mod@examine) | reads a whole journal and changes nothing |
+//! | [`snapshot`](mod@snapshot) | copies the durable part of a journal that is being written |
 //! | [`disk`], [`memory`] | the file operations as a trait: the real ones, and memory |
 //!
 //! Invariant: what was acknowledged is on disk and stays; positions are numbers from 0 without
@@ -16,6 +18,7 @@
 
 pub mod disk;
 pub mod error;
+pub mod examine;
 pub mod figures;
 mod floor;
 pub mod frame;
@@ -26,13 +29,20 @@ pub mod read;
 pub mod record;
 mod recover;
 mod segment;
+pub mod snapshot;
 pub mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{Floor, JournalError};
+pub use examine::{Examination, Examined, examine};
 pub use figures::{Spread, SyncFigures};
+pub(crate) use floor::{FLOOR_NAME, write as write_floor};
 pub use log::{Cut, Group, Log, Options, Recovery};
 pub use memory::MemoryDisk;
 pub use read::{Reader, Records};
 pub use record::{Kind, NewRecord, Stored};
+pub use snapshot::{Snapshot, snapshot};
 pub use writer::{Appended, FileJournal, Follower, NoFollower, OnFatal, SyncTotals, Ticket};

@@ -7,6 +7,7 @@
 use super::{
     disk::{Disk, DiskFile},
     error::{Floor, JournalError},
+    examine::unreadable_tail,
     floor,
     frame::{SEGMENT_HEADER_BYTES, SegmentHeader, chain_start},
     log::{Cut, Options, Recovery},
@@ -70,6 +71,8 @@ pub(super) fn open<D: Disk>(disk: D, options: &Options) -> Result<Opened<D>, Jou
         cut,
     };
     check_histories(&disk, &header, &firsts, &scan, &floors)?;
+    let promised = floors.iter().map(|floor| floor.position.0).max().unwrap_or_default();
+    write_again(&file, &scan, &bytes, &header, promised)?;
     let allocated = settle(&disk, &file, &scan, &recovery, bytes.len() as u64)?;
     let file = Arc::new(file);
     let shared = share(disk, &header, &firsts, &file, scan.offsets, scan.next);
@@ -199,9 +202,7 @@ fn judge_tail(scan: &Scan, first: u64, floors: &[Floor]) -> Result<Option<Cut>, 
         }
     };
     if scan.durable > scan.next {
-        // A good frame counted more records as durable than can be read.
-        let promise = "a later record of the journal itself".into();
-        return Err(JournalError::BelowFloor { end: scan.next, floor: scan.durable, promise });
+        return Err(unreadable_tail(scan));
     }
     check_ends(scan.next, floors)?;
     Ok(cut)
@@ -264,6 +265,25 @@ fn chain_below_end<D: Disk>(
         offset: 0,
         why: format!("expected a record below {}, found none", scan.next),
     })
+}
+
+/// Writes the last batch again: the records that nothing says were durable. After a failed sync the
+/// kernel may show pages as clean that never reached the disk, and a sync alone would skip them.
+fn write_again<F: DiskFile>(
+    file: &F,
+    scan: &Scan,
+    bytes: &[u8],
+    header: &SegmentHeader,
+    promised: u64,
+) -> Result<(), JournalError> {
+    let durable = scan.durable.max(promised).saturating_sub(header.first);
+    let Some(from) = usize::try_from(durable).ok().and_then(|i| scan.offsets.get(i)) else {
+        return Ok(());
+    };
+    let from = *from as usize;
+    let again = bytes.get(from..scan.end).unwrap_or_default();
+    file.write_at(again, from as u64)
+        .map_err(|error| JournalError::io("write again", &segment::name(header.first), &error))
 }
 
 /// Cuts the tail, sweeps leftovers, and makes durable what is kept. Gives the file's size.

@@ -61,12 +61,16 @@ kinds! {
     TAG_SEEN = 13, "tag-seen", false;
     /// A step of the queue's state machine (JSON, see `queue::transition`); about the job.
     TRANSITION = 14, "queue-transition", false;
-    /// What was published and where; about the job.
+    /// What is to be published: an attestation, or that none stands; about the job, or about an
+    /// image's index (`daemon::evidence::about_image`).
     PUBLICATION = 15, "publication", false;
     /// Evidence of the publisher, as it was found; about the subject's digest.
     EVIDENCE = 16, "publisher-evidence", false;
     /// A repository that is watched, or is not any more; about SHA-256 of what identifies the watch.
     WATCH = 17, "watch", false;
+    /// That a publication arrived where it goes (JSON, `store::Pushed`); about what
+    /// the publication is about.
+    PUSHED = 20, "pushed", false;
 }
 
 impl fmt::Display for Kind {

@@ -152,6 +152,11 @@ pub(super) fn frame_at(
     Ok(found)
 }
 
+/// How many records behind a hole can be read by themselves.
+pub(super) fn readable_behind(bytes: &[u8], hole: usize, position: u64) -> u64 {
+    frames_behind(bytes, hole, position).map_or(0, |behind| behind.records as u64)
+}
+
 struct Behind {
     records: usize,
     durable: u64,

@@ -18,6 +18,7 @@ use super::{
 };
 use attest::id::JournalPosition;
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -165,8 +166,14 @@ impl<D: Disk> FileJournal<D> {
             .spawn(move || writer.run(&receiver, |work| done.send(work).is_ok()))?;
         let following =
             std::thread::Builder::new().name("journal-follower".into()).spawn(move || {
-                while let Ok(work) = finished.recv() {
-                    follow.take(work);
+                let ended = catch_unwind(AssertUnwindSafe(|| {
+                    while let Ok(work) = finished.recv() {
+                        follow.take(work);
+                    }
+                }));
+                if ended.is_err() {
+                    let why = "the index gave up while it followed";
+                    follow.end(&JournalError::Fatal(why.into()), Vec::new());
                 }
             })?;
         Ok(Self {

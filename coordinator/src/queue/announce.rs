@@ -56,7 +56,9 @@ impl Queue {
         let Some(job) = self.jobs.get(&id) else { return Ok(false) };
         match job.phase {
             Phase::Open | Phase::Deferred { .. } if class < job.class => {
-                let rank = self.rank(tenant, class, turn.now);
+                // What waited long may stand earlier already than the new class would put it.
+                let before = job.rank;
+                let rank = self.rank(tenant, class, turn.now).min(before);
                 self.record(turn, id, Change::Promoted { class, rank })?;
                 Ok(false)
             }

@@ -59,7 +59,9 @@ impl<K: Ord + Clone> Buckets<K> {
     /// Takes no token for so long.
     pub(crate) fn pause(&mut self, name: &K, now: Millis, ms: u64) {
         if self.buckets.len() < BUCKETS_MAX || self.buckets.contains_key(name) {
-            self.bucket(name, now).paused_until = now.plus(ms.min(PAUSE_MS_MAX));
+            let until = now.plus(ms.min(PAUSE_MS_MAX));
+            let bucket = self.bucket(name, now);
+            bucket.paused_until = bucket.paused_until.max(until);
         }
     }
 

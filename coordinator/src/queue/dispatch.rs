@@ -16,7 +16,7 @@ use attest::id::{JobId, LeaseId, OperatorId, WorkerId};
 
 /// Waiting workers that are looked at for one slot.
 const IDLE_LOOKS_MAX: usize = 1024;
-/// Routes that are looked at for one worker.
+/// Routes that are looked at for one worker, once there is a job that it may have.
 const ROUTES_LOOKED_AT_MAX: usize = 64;
 /// The earliest jobs of a class among which one is drawn.
 const CHOICE: usize = 4;
@@ -82,13 +82,20 @@ impl Queue {
     /// After a slot became free: somebody else is asked, or the attempt ends.
     pub(super) fn slot_is_free(&mut self, turn: &mut Turn, id: JobId) -> Result<(), Refusal> {
         let Some(job) = self.jobs.get(&id) else { return Ok(()) };
-        let most = self.limits.tries_per_slot_max.saturating_mul(job.slots.len() as u32);
-        if job.unfinished() && job.due().is_none() && job.tries >= most {
-            self.withdraw(turn, id)?;
-            let why = super::ParkReason::Tries;
-            return self.record(turn, id, Change::Parked { why, outcome: None });
+        if job.due().is_none() && self.spent(job) && !job.held() {
+            // What was answered so far may be enough: the judge says so before it is parked.
+            let (attempt, due) = (job.attempt, super::Due::Exhausted);
+            turn.effects.push(Effect::Judge { job: id, attempt, due });
+            return Ok(());
         }
         self.dispatch_job(turn, id)
+    }
+
+    /// Too many leases and offers of this attempt ended without an answer: nobody is asked any
+    /// more. Who is at it may finish.
+    pub(super) fn spent(&self, job: &Job) -> bool {
+        let most = self.limits.tries_per_slot_max.saturating_mul(job.slots.len() as u32);
+        job.unfinished() && job.open_slots() > 0 && job.tries >= most
     }
 
     fn offerable(&self, job: &Job, now: Millis) -> bool {
@@ -97,6 +104,7 @@ impl Queue {
             && !deferred
             && job.open_slots() > 0
             && job.due().is_none()
+            && !self.spent(job)
             && (self.active < self.limits.active_max || !job.untouched())
     }
 
@@ -132,7 +140,12 @@ impl Queue {
             known.fits(route) && self.registries.wait(&route.registry, turn.now) == 0
         });
         let mut best: Option<(Rank, Vec<Rank>)> = None;
-        for route in routes.into_iter().take(ROUTES_LOOKED_AT_MAX) {
+        for (looked, (earliest, route)) in routes.into_iter().enumerate() {
+            // Later routes begin later: nothing earlier comes any more.
+            let over = |(rank, _): &(Rank, Vec<Rank>)| *rank < earliest;
+            if best.as_ref().is_some_and(|best| over(best) || looked >= ROUTES_LOOKED_AT_MAX) {
+                break;
+            }
             let found = self.eligible(&route, &known.operator, turn.now);
             if let Some(first) = found.first().copied()
                 && best.as_ref().is_none_or(|(rank, _)| first < *rank)

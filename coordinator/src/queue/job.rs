@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 /// Most observations that are kept for one job: 3 attempts of at most 34 slots, and volunteers.
 pub const ANSWERS_MAX: usize = 256;
+/// Answers of earlier attempts that stay in the state when a job is rechecked or unparked, the
+/// newest: the state is one row of the index (about 400 bytes an answer, 100 KB a row). The others
+/// lie in the journal, and are shown to every judge.
+const ANSWERS_KEPT: usize = 64;
 /// Times that a missing input is waited for: after 1 h, 6 h and 24 h.
 pub const DEFERRALS_MS: [u64; 3] = [3_600_000, 6 * 3_600_000, 24 * 3_600_000];
 /// Skips that are remembered in an attempt, the newest.
@@ -120,13 +124,14 @@ pub struct Job {
     pub deferrals: u32,
     /// Leases and offers of this attempt that ended without an answer.
     pub tries: u32,
-    /// Everything that was said, over all attempts.
+    /// What was said, over all attempts; of a job that was rechecked often, the newest.
     pub answers: Vec<Answer>,
     /// How many answers the last judgement saw.
     pub considered: usize,
     /// Operators that are not asked any more.
     pub excluded: Vec<OperatorId>,
-    /// Operators that did not take an offer of this attempt, and when.
+    /// Operators that did not take an offer of this attempt, or ended a lease without an answer,
+    /// and when.
     pub skips: Vec<(OperatorId, Millis)>,
 }
 
@@ -207,8 +212,16 @@ impl Job {
             || self.answers.iter().any(|answer| {
                 answer.operator == *operator
                     && answer.attempt == self.attempt
-                    && (answer.role == Role::Counted || refuses(answer))
+                    && (answer.role == Role::Counted
+                        || refuses(answer)
+                        || self.gone_for_good(answer))
             })
+    }
+
+    /// Who says after the last wait that an input is gone would only say it again.
+    fn gone_for_good(&self, answer: &Answer) -> bool {
+        let waited = self.deferrals as usize > DEFERRALS_MS.len();
+        waited && answer.role == Role::Noted && matches!(answer.said, super::Said::InputUnavailable)
     }
 
     /// Whether the operator answered in an earlier attempt: others are asked before it.
@@ -324,12 +337,7 @@ impl Job {
             }
             Change::Suspected { slot, fence } => self.suspect(*slot, *fence, Some(at)),
             Change::Resumed { slot, fence } => self.suspect(*slot, *fence, None),
-            Change::Expired { slot, fence, why } => {
-                self.slot(*slot, *fence)?;
-                self.slots[*slot as usize] = Slot::Open;
-                self.tries += u32::from(*why != ExpireReason::Withdrawn);
-                Ok(())
-            }
+            Change::Expired { slot, fence, why } => self.expired(*slot, *fence, *why, at),
             Change::Observed { slot, answer } => self.observed(*slot, answer),
             Change::Filed { answer } => self.filed(answer),
             Change::Deferred { until } => {
@@ -381,12 +389,36 @@ impl Job {
         };
         let operator = grant.operator.clone();
         self.slots[slot as usize] = Slot::Open;
+        self.leave_alone(operator, at);
+        self.tries += 1;
+        Ok(())
+    }
+
+    fn expired(
+        &mut self,
+        slot: u32,
+        fence: Fence,
+        why: ExpireReason,
+        at: Millis,
+    ) -> Result<(), String> {
+        let Slot::Leased { grant, .. } = self.slot(slot, fence)? else {
+            return Err("a lease".into());
+        };
+        let operator = grant.operator.clone();
+        self.slots[slot as usize] = Slot::Open;
+        if why != ExpireReason::Withdrawn {
+            // Others first: one broken worker must not use up the tries of everybody.
+            self.leave_alone(operator, at);
+            self.tries += 1;
+        }
+        Ok(())
+    }
+
+    fn leave_alone(&mut self, operator: OperatorId, at: Millis) {
         if self.skips.len() >= SKIPS_KEPT_MAX {
             self.skips.remove(0);
         }
         self.skips.push((operator, at));
-        self.tries += 1;
-        Ok(())
     }
 
     fn suspect(&mut self, slot: u32, fence: Fence, since: Option<Millis>) -> Result<(), String> {
@@ -464,6 +496,9 @@ impl Job {
         (self.attempt, self.opened_at) = (*attempt, at);
         (self.class, self.rank) = (*class, *rank);
         self.exclude(without);
+        if !again && self.answers.len() > ANSWERS_KEPT {
+            self.answers.drain(..self.answers.len() - ANSWERS_KEPT);
+        }
         self.start_attempt(*wanted);
         Ok(())
     }

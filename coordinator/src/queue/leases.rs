@@ -53,13 +53,16 @@ impl Queue {
         let Some(held) = self.leases.get_mut(&lease).filter(|held| held.worker == *worker) else {
             return Ok(false);
         };
-        held.heard = turn.now.max(paused_until);
         let (job, slot) = (held.job, held.slot);
         let state = self.jobs.get(&job).and_then(|job| job.slots.get(slot as usize));
         match state {
             Some(Slot::Leased { grant, suspect, .. }) if grant.fence == fence => {
+                held.heard = turn.now.max(paused_until);
                 if suspect.is_some() {
                     self.record(turn, job, Change::Resumed { slot, fence })?;
+                    // It can become a suspect again long before its grace would end.
+                    let next = turn.now.plus(self.limits.suspect_ms);
+                    self.timers.arm(super::timers::Timer::Lease(lease), next);
                 }
                 Ok(true)
             }
@@ -126,7 +129,9 @@ impl Queue {
 
     /// Silence after which a lease is over: 10 min, or a quarter of the slow builds of this recipe.
     fn grace_ms(&self, job: &Job) -> u64 {
-        let mut durations: Vec<u64> = job.answers.iter().map(|a| a.duration_ms).collect();
+        // What nobody asked for says nothing about builds, and anybody can send it.
+        let counted = job.answers.iter().filter(|a| a.role == super::Role::Counted);
+        let mut durations: Vec<u64> = counted.map(|a| a.duration_ms).collect();
         durations.sort_unstable();
         let p95 = durations.get((durations.len() * 95).div_ceil(100).saturating_sub(1));
         let cap = job.spec.execution_ms_max;

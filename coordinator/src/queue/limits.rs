@@ -50,8 +50,8 @@ pub struct Limits {
     pub submit: Rate,
     /// Offers that draw on one registry.
     pub registry: Rate,
-    /// Volunteer observations of one worker for one job: 4.
-    pub volunteers_per_worker_max: usize,
+    /// Volunteer observations of one operator for one job: 8, two late ones in each attempt and some.
+    pub volunteers_per_operator_max: usize,
     /// Between two jobs of one tenant and class, in the order of the queue: 1 s. A tenant with a
     /// thousand jobs thus stands behind another one's first for a quarter of an hour at most.
     pub tenant_spacing_ms: u64,
@@ -91,7 +91,7 @@ impl Default for Limits {
             announce: Rate { burst: 10_000, per_second: 1000 },
             submit: Rate { burst: 200, per_second: 20 },
             registry: Rate { burst: 1000, per_second: 200 },
-            volunteers_per_worker_max: 4,
+            volunteers_per_operator_max: 8,
             tenant_spacing_ms: SECOND,
             scan_max: 256,
         }

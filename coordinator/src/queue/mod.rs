@@ -49,7 +49,7 @@ mod tests;
 pub use event::{Desired, Effect, Event, Filed, Need, Offer, Refusal, Reply, Report, Submission};
 pub use job::{Due, FoldError, Job, Phase, Place, Slot};
 pub use limits::{Limits, Rate};
-pub use model::{Class, Entropy, JobSpec, Millis, Route, SpecError, Tenant};
+pub use model::{Class, Entropy, JobSpec, Millis, Route, SpecError, Tenant, registry_of};
 pub use transition::{
     Answer, Change, ExpireReason, Grant, ParkReason, ReopenReason, Role, Said, SkipReason,
     Transition,
@@ -365,7 +365,8 @@ impl Queue {
                 self.timers.arm(Timer::Lease(grant.lease), now);
             }
         }
-        let free = job.unfinished() && job.open_slots() > 0 && job.due().is_none();
+        let free =
+            job.unfinished() && job.open_slots() > 0 && job.due().is_none() && !self.spent(job);
         let deferred = matches!(job.phase, Phase::Deferred { until } if until > now);
         if free && !deferred {
             self.ready.put(id, job.spec.route(), job.rank);

@@ -3,7 +3,7 @@
 //! Invariant: values are checked where they are made ([`JobSpec::new`]), and trusted inside. Nothing
 //! here reads a clock: [`Millis`] is given from outside and only ever grows, across restarts too.
 
-use attest::{Digest, Subject, id::JobId};
+use attest::{Digest, Repository, Subject, id::JobId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -165,8 +165,7 @@ impl JobSpec {
 
     /// Where it may run and what it takes from.
     pub fn route(&self) -> Route {
-        let (host, _) = self.subject.repository.as_str().split_once('/').unwrap_or_default();
-        let registry = if host.contains(['.', ':', '[']) { host } else { "" };
+        let registry = registry_of(&self.subject.repository);
         Route {
             architecture: self.subject.platform.architecture.clone(),
             rebuilder: self.rebuilder.clone(),
@@ -187,6 +186,12 @@ pub struct Route {
     pub memory_class: u32,
     /// The registry's host; empty for names without one.
     pub registry: String,
+}
+
+/// The registry that a repository lies in; empty for names without one.
+pub fn registry_of(repository: &Repository) -> &str {
+    let (host, _) = repository.as_str().split_once('/').unwrap_or_default();
+    if host.contains(['.', ':', '[']) { host } else { "" }
 }
 
 /// The smallest power of two of MiB that holds this much.

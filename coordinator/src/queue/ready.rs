@@ -59,7 +59,7 @@ impl Ready {
     }
 
     /// Routes that have jobs and that `fits` accepts, the one with the earliest job first.
-    pub(super) fn routes(&self, fits: impl Fn(&Route) -> bool) -> Vec<Route> {
+    pub(super) fn routes(&self, fits: impl Fn(&Route) -> bool) -> Vec<(Rank, Route)> {
         let mut found: Vec<(&Rank, &Route)> = self
             .lanes
             .iter()
@@ -67,7 +67,7 @@ impl Ready {
             .filter_map(|(route, lane)| Some((lane.jobs.first()?, route)))
             .collect();
         found.sort_unstable();
-        found.into_iter().map(|(_, route)| route.clone()).collect()
+        found.into_iter().map(|(first, route)| (*first, route.clone())).collect()
     }
 
     /// The next jobs of a route for an operator, at most `limit`.

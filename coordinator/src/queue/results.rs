@@ -66,18 +66,19 @@ impl Queue {
         matches!(slot, Some(Slot::Offered { .. }))
     }
 
-    /// What was not asked for is bounded, for each worker and job, and leaves room for the leased.
+    /// What was not asked for is bounded, for each operator and job, and leaves room for the leased.
+    /// Not for each worker: an operator adds as many of those as it likes.
     fn quota(&self, job: &Job, new: &Submission) -> Result<(), Refusal> {
         let own = |a: &&Answer| {
-            a.worker == new.worker && matches!(a.role, Role::Volunteer | Role::Equivocation)
+            a.operator == new.operator && matches!(a.role, Role::Volunteer | Role::Equivocation)
         };
         let refuse = |what, limit: usize| {
             let (limit, retry_after_ms) = (limit as u64, QUOTA_RETRY_MS);
             Err(Refusal::Exhausted { what, limit, retry_after_ms })
         };
-        let most = self.limits.volunteers_per_worker_max;
+        let most = self.limits.volunteers_per_operator_max;
         if job.answers.iter().filter(own).count() >= most {
-            return refuse("volunteer observations of one worker for one job", most);
+            return refuse("volunteer observations of one operator for one job", most);
         }
         let most = job::ANSWERS_MAX / 2;
         if job.answers.len() >= most {
@@ -140,10 +141,13 @@ impl Queue {
             return self.dissent(turn, id, more.max(1), Vec::new(), outcome);
         }
         let answered = job.slots.iter().filter(|s| matches!(s, Slot::Answered { .. })).count();
-        let slots = (answered as u32).saturating_add(more).max(job.slots.len() as u32);
+        // "More" is one at least: a job without an open slot would wait for ever.
+        let slots = (answered as u32).saturating_add(more.max(1)).max(job.slots.len() as u32);
         let too_many = slots > super::model::WANTED_MAX + 2;
+        let spent = self.spent(job);
         if self.exhausted(job, turn.now) || too_many {
-            let why = ParkReason::Operators;
+            self.withdraw(turn, id)?;
+            let why = if spent { ParkReason::Tries } else { ParkReason::Operators };
             return self.record(turn, id, Change::Parked { why, outcome: Some(outcome) });
         }
         self.record(turn, id, Change::Continued { slots })

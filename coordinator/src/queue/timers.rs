@@ -129,18 +129,23 @@ impl Queue {
         if let Some(due) = job.due() {
             turn.effects.push(Effect::Judge { job: id, attempt, due });
         } else if job.unfinished() && job.open_slots() > 0 {
-            if self.unroutable(job, turn.now) {
+            if self.spent(job) {
+                if !job.held() {
+                    let due = Due::Exhausted;
+                    turn.effects.push(Effect::Judge { job: id, attempt, due });
+                }
+            } else if self.unroutable(job, turn.now) {
                 let why = ParkReason::Unroutable;
                 return self.record(turn, id, super::Change::Parked { why, outcome: None });
-            }
-            if self.exhausted(job, turn.now) {
+            } else if self.exhausted(job, turn.now) {
                 let due = Due::Exhausted;
                 turn.effects.push(Effect::Judge { job: id, attempt, due });
                 self.timers.arm(Timer::Job(id), turn.now.plus(JUDGE_AGAIN_MS));
                 return Ok(());
+            } else {
+                self.follow(id, turn.now);
+                self.dispatch_job(turn, id)?;
             }
-            self.follow(id, turn.now);
-            self.dispatch_job(turn, id)?;
         }
         if let Some(at) = self.job_timer(&id, turn.now) {
             self.timers.arm(Timer::Job(id), at);
@@ -156,6 +161,9 @@ impl Queue {
         }
         if !job.unfinished() || job.open_slots() == 0 {
             return None;
+        }
+        if self.spent(job) {
+            return (!job.held()).then(|| now.plus(JUDGE_AGAIN_MS));
         }
         let deferred = match job.phase {
             Phase::Deferred { until } if until > now => return Some(until),
@@ -181,10 +189,17 @@ impl Queue {
 
     /// Open slots, nobody at it for long, and nobody there who could be asked.
     pub(super) fn exhausted(&self, job: &Job, now: Millis) -> bool {
+        if self.spent(job) {
+            return !job.held();
+        }
         let since = self.idle_since.get(&job.id()).copied();
-        let waited = since.is_some_and(|since| now.since(since) >= self.limits.exhausted_ms);
-        if !waited || waits_for_route(job) {
+        let waited = since.map_or(0, |since| now.since(since));
+        if waited < self.limits.exhausted_ms || waits_for_route(job) {
             return false;
+        }
+        if waited >= self.limits.unroutable_ms {
+            // Somebody is there who could be asked, and never has room.
+            return true;
         }
         let route = job.spec.route();
         let present = self.workers.operators_for(&route, now, self.limits.present_ms);

@@ -20,7 +20,8 @@ pub(super) struct Worker {
     memory_class: u32,
     /// Executions at a time, as far as it said.
     slots: u32,
-    pub(super) draining: bool,
+    /// It said itself that it wants no new work.
+    draining: bool,
     pub(super) heard: Millis,
     pub(super) waits: bool,
 }
@@ -61,9 +62,13 @@ impl Workers {
     pub(super) fn room(&self, worker: &WorkerId) -> u32 {
         let held = self.held.get(worker).map_or(0, |held| held.len() as u32);
         match self.workers.get(worker) {
-            Some(known) if !known.draining => known.slots.saturating_sub(held),
+            Some(known) if !self.drains(worker, known) => known.slots.saturating_sub(held),
             _ => 0,
         }
+    }
+
+    fn drains(&self, id: &WorkerId, worker: &Worker) -> bool {
+        worker.draining || self.drained.contains(id)
     }
 
     /// Offers and leases of the worker.
@@ -82,7 +87,7 @@ impl Workers {
             rebuilders: names(&report.rebuilders),
             memory_class: memory_class_offered(report.memory_mib),
             slots: report.slots_free.saturating_add(reported).min(leases_max),
-            draining: report.draining || self.drained.contains(&report.worker),
+            draining: report.draining,
             heard: now,
             waits: false,
         };
@@ -95,9 +100,6 @@ impl Workers {
             self.unidle(&worker);
         } else {
             self.drained.remove(&worker);
-        }
-        if let Some(known) = self.workers.get_mut(&worker) {
-            known.draining = draining;
         }
     }
 
@@ -190,9 +192,11 @@ impl Workers {
         present_ms: u64,
     ) -> BTreeSet<&OperatorId> {
         self.workers
-            .values()
-            .filter(|w| !w.draining && now.since(w.heard) <= present_ms && w.fits(route))
-            .map(|worker| &worker.operator)
+            .iter()
+            .filter(|(id, w)| {
+                !self.drains(id, w) && now.since(w.heard) <= present_ms && w.fits(route)
+            })
+            .map(|(_, worker)| &worker.operator)
             .collect()
     }
 

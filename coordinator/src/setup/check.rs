@@ -352,16 +352,12 @@ async fn publication(loaded: &Loaded, checks: &mut Checks) {
 
 async fn sidecar(loaded: &Loaded, pattern: &str, checks: &mut Checks) {
     const NAME: &str = "publication";
-    let repository = pattern.replace("{repository}", "check/config");
+    let repository = pattern.replace("{repository}", "check/config").replace("{host}", "host");
     let Ok(repository) = repository.parse::<Repository>() else {
         let hint = "write registry.example/assay/{repository}";
         checks.bad(NAME, format!("{pattern:?} is no repository"), hint);
         return;
     };
-    if !pattern.contains("{repository}") {
-        let hint = "write {repository} into it, so that each image's attestations are apart";
-        checks.doubt(NAME, format!("all attestations go to {pattern}"), hint);
-    }
     let hosts = loaded.policy.registries.iter().map(|registry| HostException {
         host: registry.host.clone(),
         plain_http: registry.plain_http,
@@ -393,6 +389,7 @@ mod tests {
             listen_http: "127.0.0.1:0".parse().unwrap(),
             names: vec!["localhost".into()],
             verifier_id: "https://coordinator.test/assay".into(),
+            publish: None,
         };
         let home = dir.join("coordinator");
         init(&home, &options).unwrap();

@@ -4,6 +4,7 @@
 //! has the documented default.
 
 use super::secret::{SecretError, read_secret};
+use crate::queue;
 use attest::{
     Digest,
     key::{PublicKey, SigningKey},
@@ -55,10 +56,10 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "to", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum PublishTarget {
-    /// As OCI referrers in a repository of ours: `registry.example/assay/{repository}`, where
-    /// `{repository}` becomes the image's path.
+    /// As OCI referrers in repositories of ours: `registry.example/assay/{repository}`, where
+    /// `{repository}` becomes the image's path, and `{host}` its host.
     Sidecar {
-        /// The repository, with or without `{repository}`.
+        /// The repository, with `{repository}`: one for each of the publishers'.
         repository: String,
     },
     /// Into the image's own repository, after a pre-flight.
@@ -87,12 +88,20 @@ pub struct ClientRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// gRPC and HTTP connections at the same time.
+    /// gRPC connections at the same time.
     pub connections_max: usize,
-    /// Jobs that wait.
+    /// HTTP connections at the same time.
+    pub http_connections_max: usize,
+    /// Connections of one address (IPv6: of one /64) at the same time, for each protocol.
+    pub connections_per_address_max: usize,
+    /// Jobs that are announced and not done.
     pub waiting_jobs_max: usize,
-    /// Submissions a minute for each tenant.
+    /// The same for one submitter, so that one cannot fill the queue.
+    pub waiting_jobs_per_client_max: usize,
+    /// Submissions a minute for each submitter.
     pub submissions_per_minute: u32,
+    /// Observations a minute for each worker.
+    pub observations_per_minute: u32,
     /// Hard cap on one execution, seconds.
     pub execution_seconds_max: u64,
 }
@@ -101,9 +110,44 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 20_000,
+            http_connections_max: 1000,
+            connections_per_address_max: 1000,
             waiting_jobs_max: 100_000,
+            waiting_jobs_per_client_max: 50_000,
             submissions_per_minute: 600,
+            observations_per_minute: 1200,
             execution_seconds_max: 3600,
+        }
+    }
+}
+
+impl Limits {
+    /// The queue's numbers, with those that are set here.
+    pub fn queue(&self, defaults: queue::Limits) -> queue::Limits {
+        let each_second = u64::from(self.observations_per_minute.div_ceil(60)).max(1);
+        queue::Limits {
+            unfinished_max: self.waiting_jobs_max as u64,
+            unfinished_per_tenant_max: self.waiting_jobs_per_client_max as u64,
+            // After a stop a worker's outbox holds a few minutes of results.
+            submit: queue::Rate { burst: 10 * each_second, per_second: each_second },
+            ..defaults
+        }
+    }
+
+    /// A limit of nothing is a mistake, not a wish.
+    fn check(&self) -> Result<(), String> {
+        let all = [
+            ("connections_max", self.connections_max),
+            ("http_connections_max", self.http_connections_max),
+            ("connections_per_address_max", self.connections_per_address_max),
+            ("waiting_jobs_max", self.waiting_jobs_max),
+            ("waiting_jobs_per_client_max", self.waiting_jobs_per_client_max),
+            ("submissions_per_minute", self.submissions_per_minute as usize),
+            ("observations_per_minute", self.observations_per_minute as usize),
+        ];
+        match all.iter().find(|(_, limit)| *limit == 0) {
+            Some((name, _)) => Err(format!("expected {name} of at least 1, found 0")),
+            None => Ok(()),
         }
     }
 }
@@ -164,6 +208,11 @@ impl Loaded {
             let problem = "expected observations_wanted of at least 1, found 0".to_owned();
             return Err(ConfigError::Invalid { path, problem });
         }
+        if let Err(problem) = config.limits.check() {
+            return Err(ConfigError::Invalid { path, problem });
+        }
+        check_target(config.publish.as_ref())
+            .map_err(|problem| ConfigError::Invalid { path: path.clone(), problem })?;
         let policy_path = folder.join(&config.policy);
         let policy = read_policy(&policy_path)?;
         let key_path = folder.join("verdict.key");
@@ -195,6 +244,23 @@ impl Loaded {
     }
 }
 
+/// Verifiers of attestations compare digests only, so two repositories that hold the same bytes must
+/// not share one place for attestations: one could be reproduced and the other untrusted.
+pub(crate) fn check_target(target: Option<&PublishTarget>) -> Result<(), String> {
+    let Some(PublishTarget::Sidecar { repository }) = target else { return Ok(()) };
+    if !repository.contains("{repository}") {
+        return Err(format!(
+            "expected a publish.repository with {{repository}} in it, as in \
+             registry.example/assay/{{repository}}, found {repository:?}: what is attested in one \
+             repository must not be found for the same bytes in another"
+        ));
+    }
+    let example = repository.replace("{repository}", "team/app").replace("{host}", "host");
+    example.parse::<attest::Repository>().map(|_| ()).map_err(|error| {
+        format!("expected publish.repository to become a repository, found {repository:?}: {error}")
+    })
+}
+
 /// Reads a policy file and the key files it names, relative to it.
 pub fn read_policy(path: &Path) -> Result<Policy, ConfigError> {
     let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
@@ -217,4 +283,22 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
         path: path.to_owned(),
         problem: "expected UTF-8 text".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_reach_the_queue_and_none_may_be_nothing() {
+        let text = "waiting_jobs_max = 7\nwaiting_jobs_per_client_max = 5\n\
+                    observations_per_minute = 90\n";
+        let limits: Limits = toml::from_str(text).unwrap();
+        let queue = limits.queue(queue::Limits::default());
+        assert_eq!((queue.unfinished_max, queue.unfinished_per_tenant_max), (7, 5));
+        assert_eq!(queue.submit, queue::Rate { burst: 20, per_second: 2 });
+        limits.check().unwrap();
+        let zero: Limits = toml::from_str("connections_per_address_max = 0").unwrap();
+        assert!(zero.check().unwrap_err().contains("connections_per_address_max"));
+    }
 }

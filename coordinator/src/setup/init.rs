@@ -4,6 +4,7 @@
 //! authority) is public. The authority's key is thrown away after it has signed the server's
 //! certificate: nobody can make another certificate with it.
 
+use super::config::{PublishTarget, check_target};
 use super::secret::{SecretError, write_public, write_secret};
 use attest::key::{KeyError, SigningKey};
 use rcgen::{
@@ -36,6 +37,9 @@ pub enum InitError {
     /// The verdict key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The sidecar.
+    #[error("{0}")]
+    Publish(String),
     /// Certificates.
     #[error("expected to make certificates: {0}")]
     Certificate(#[from] rcgen::Error),
@@ -52,10 +56,16 @@ pub struct InitOptions {
     pub names: Vec<String>,
     /// `verifier.id` of attestations.
     pub verifier_id: String,
+    /// The sidecar that attestations go to; none: HTTP only.
+    pub publish: Option<String>,
 }
 
 /// Makes a coordinator's folder. An administrator's client key is made with it.
 pub fn init(folder: &Path, options: &InitOptions) -> Result<(), InitError> {
+    if let Some(repository) = &options.publish {
+        let target = PublishTarget::Sidecar { repository: repository.clone() };
+        check_target(Some(&target)).map_err(InitError::Publish)?;
+    }
     let at = |error| InitError::Folder { path: folder.to_owned(), error };
     fs::create_dir_all(folder.join("data")).map_err(at)?;
     let mut there = fs::read_dir(folder).map_err(at)?.flatten();
@@ -95,6 +105,16 @@ fn certificates(names: &[String]) -> Result<(String, String, String), rcgen::Err
 
 fn configuration(options: &InitOptions, admin_key: &str) -> String {
     let InitOptions { listen, listen_http, verifier_id, .. } = options;
+    // A repository has no quote and no backslash, so it may stand between quotes.
+    let publish = match &options.publish {
+        Some(repository) => {
+            format!("publish = {{ to = \"sidecar\", repository = \"{repository}\" }}")
+        }
+        None => {
+            "# publish = { to = \"sidecar\", repository = \"registry.example/assay/{repository}\" }"
+                .to_owned()
+        }
+    };
     format!(
         r#"# Assay coordinator. Unknown keys are refused; `assay coordinator check-config DIR` checks this file.
 # Paths are relative to this file. Keys beside it: verdict.key (verdicts, leases, receipts), tls.key.
@@ -109,7 +129,7 @@ policy = "policy.toml"             # what it judges by: publishers, operators, q
 observations_wanted = 3            # m: how many operators are asked first
 
 # Where verdicts go, beside the API. Without it they are served over HTTP only.
-# publish = {{ to = "sidecar", repository = "registry.example/assay/{{repository}}" }}
+{publish}
 # publish = {{ to = "folder", path = "published" }}
 
 # Who may submit images: one table for each client, by the SHA-256 of its certificate's key
@@ -120,9 +140,13 @@ key = "{admin_key}"
 administrator = true
 
 [limits]
-# connections_max = 20000
+# connections_max = 20000          # gRPC, all together
+# connections_per_address_max = 1000
+# http_connections_max = 1000
 # waiting_jobs_max = 100000
-# submissions_per_minute = 600     # for each tenant
+# waiting_jobs_per_client_max = 50000
+# submissions_per_minute = 600     # of each client
+# observations_per_minute = 1200   # of each worker
 # execution_seconds_max = 3600
 "#
     )
@@ -146,11 +170,30 @@ mod tests {
             listen_http: "127.0.0.1:7480".parse().unwrap(),
             names: vec!["localhost".into(), "127.0.0.1".into()],
             verifier_id: "https://coordinator.test/assay".into(),
+            publish: Some("registry.test/assay/{host}/{repository}".into()),
         };
         init(dir.path(), &options).unwrap();
         let loaded = Loaded::read(dir.path()).unwrap();
+        let repository = "registry.test/assay/{host}/{repository}".to_owned();
+        assert_eq!(loaded.config.publish, Some(PublishTarget::Sidecar { repository }));
         assert_eq!(loaded.config.observations_wanted, 3);
         assert!(loaded.config.clients[0].administrator);
         assert!(matches!(init(dir.path(), &options), Err(InitError::NotEmpty(_))));
+    }
+
+    #[test]
+    fn one_place_for_the_attestations_of_all_repositories_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for publish in ["registry.test/assay", "registry.test/assay/{repository}\"}"] {
+            let options = InitOptions {
+                listen: "127.0.0.1:7443".parse().unwrap(),
+                listen_http: "127.0.0.1:7480".parse().unwrap(),
+                names: vec!["localhost".into()],
+                verifier_id: "https://coordinator.test/assay".into(),
+                publish: Some(publish.into()),
+            };
+            let refused = init(dir.path(), &options);
+            assert!(matches!(refused, Err(InitError::Publish(_))), "{publish}: {refused:?}");
+        }
     }
 }

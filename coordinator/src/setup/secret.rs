@@ -50,7 +50,12 @@ fn create(path: &Path, text: &str, mode: u32) -> Result<(), SecretError> {
     let io = |error| SecretError::Io { action: "write the new file", path: path.to_owned(), error };
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(io)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        // Half a file would stand in the way of a whole one.
+        let _ = fs::remove_file(path);
+        io(error)
+    })?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|f| f.sync_all()).map_err(io)
 }

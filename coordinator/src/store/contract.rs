@@ -11,9 +11,12 @@ use attest::{
     id::{Attempt, Fence, JobId, LeaseId, ObservationId, OperatorId, WorkerId},
     time::Timestamp,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Something that opens stores over the same, lasting data.
@@ -199,9 +202,11 @@ pub(crate) fn run<B: Backend>(fresh: impl Fn() -> B) {
         what_comes_twice_late_or_unasked(&fresh()).await;
         coalescing_and_unparking(&fresh()).await;
         records_beside_the_queue(&fresh()).await;
+        publications_wait_until_they_arrived(&fresh()).await;
         leases_survive_a_restart(&fresh()).await;
         a_refused_decision_leaves_no_trace(&fresh()).await;
         many_at_once(&fresh()).await;
+        what_was_filed_long_ago_is_known(&fresh()).await;
     });
 }
 
@@ -348,6 +353,43 @@ async fn records_beside_the_queue<B: Backend>(backend: &B) {
     assert_eq!(backend.open(clock).end(), JournalPosition(4));
 }
 
+async fn publications_wait_until_they_arrived<B: Backend>(backend: &B) {
+    let clock = Arc::new(TestClock::default());
+    let store = backend.open(clock.clone());
+    let (image, other) = (Digest::of(b"image"), Digest::of(b"other"));
+    let publish = async |about, body: &str| {
+        let record = NewRecord::new(Kind::PUBLICATION, about, body);
+        store.append(vec![record]).await.unwrap().first
+    };
+    let arrived = async |about, publication| {
+        let repository = "registry.example/assay/demo".parse().unwrap();
+        let pushed = Pushed::new(publication, repository, None, None).to_json();
+        store.append(vec![NewRecord::new(Kind::PUSHED, about, pushed)]).await.unwrap();
+    };
+    let waiting = |store: &B::S| {
+        let found = store.unpublished(None, 10).unwrap();
+        found.iter().map(|stored| stored.position).collect::<BTreeSet<_>>()
+    };
+    assert!(waiting(&store).is_empty());
+    let old = publish(image, "old").await;
+    let new = publish(image, "new").await;
+    let elsewhere = publish(other, "elsewhere").await;
+    assert_eq!(waiting(&store), BTreeSet::from([new, elsewhere]), "the newest of each");
+    arrived(image, old).await;
+    assert_eq!(waiting(&store), BTreeSet::from([new, elsewhere]), "an older one arrived");
+    store.append(vec![NewRecord::new(Kind::PUSHED, image, "{}")]).await.unwrap();
+    assert_eq!(waiting(&store), BTreeSet::from([new, elsewhere]), "nothing that is understood");
+    arrived(image, new).await;
+    assert_eq!(waiting(&store), BTreeSet::from([elsewhere]));
+    let page = store.unpublished(None, 1).unwrap();
+    assert!(store.unpublished(Some(page[0].about), 1).unwrap().is_empty());
+    let again = publish(image, "again").await;
+    drop(store);
+    backend.lose_index();
+    let store = backend.open(clock);
+    assert_eq!(waiting(&store), BTreeSet::from([again, elsewhere]));
+}
+
 async fn leases_survive_a_restart<B: Backend>(backend: &B) {
     let clock = Arc::new(TestClock::default());
     let store = backend.open(clock.clone());
@@ -403,6 +445,41 @@ async fn a_refused_decision_leaves_no_trace<B: Backend>(backend: &B) {
     assert_eq!(store.totals().unfinished, 2);
 }
 
+/// A job that is rechecked again and again forgets old answers in memory, never on disk.
+async fn what_was_filed_long_ago_is_known<B: Backend>(backend: &B) {
+    let clock = Arc::new(TestClock::default());
+    let store = backend.open(clock.clone());
+    let at = At(&store);
+    let job = at.announce("m", 3).await;
+    let mut first = None;
+    for round in 0..25u32 {
+        for n in 0..3 {
+            let worker = 1 + round * 3 + n;
+            let (offer, receipt) = at.work(worker, output("a")).await;
+            first.get_or_insert((worker, offer, receipt));
+        }
+        at.judge(job, Need::Enough).await.unwrap();
+        clock.advance(400_000);
+        let event = Event::Announce {
+            spec: spec("m", 3),
+            tenant: Tenant("ci".into()),
+            class: Class::Recheck,
+        };
+        store.act(event, nothing()).await.unwrap();
+    }
+    let (worker, offer, receipt) = first.unwrap();
+    let (same, envelope) = submission(worker, &offer, output("a"));
+    let state = store.job(&job).unwrap().unwrap();
+    assert!(state.answers.iter().all(|answer| answer.observation != same.observation));
+    let end = store.end();
+    let again = store.complete(same, envelope).await.unwrap();
+    assert_eq!(again.position, receipt.position);
+    assert_eq!(again.filed, Filing { role: Role::Counted, known: true });
+    assert_eq!(store.end(), end, "nothing was written");
+    let rows = store.export(JournalPosition(0), 1000).unwrap();
+    assert_eq!(rows.len(), 100, "75 observations and 25 verdicts");
+}
+
 async fn many_at_once<B: Backend>(backend: &B) {
     const JOBS: u32 = 40;
     let clock = Arc::new(TestClock::default());
@@ -441,7 +518,7 @@ async fn many_at_once<B: Backend>(backend: &B) {
     for notice in store.due() {
         let Notice::Judge { job, .. } = notice else { continue };
         let state = store.job(&job).unwrap().unwrap();
-        let operators: std::collections::BTreeSet<_> =
+        let operators: BTreeSet<_> =
             state.counted().map(|answer| answer.operator.clone()).collect();
         assert_eq!(operators.len(), 3, "distinct operators");
     }

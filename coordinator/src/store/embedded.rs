@@ -317,6 +317,15 @@ impl<D: Disk, T: Tables> Store for Embedded<D, T> {
         found.into_iter().map(|(_, position)| self.must_read(position)).collect()
     }
 
+    fn unpublished(
+        &self,
+        after: Option<attest::Digest>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let found = self.inner.index.unpublished(after, limit)?;
+        found.into_iter().map(|position| self.must_read(position)).collect()
+    }
+
     fn lease_record(&self, lease: &attest::id::LeaseId) -> Result<Option<Stored>, StoreError> {
         let position = self.inner.index.lease(lease)?;
         position.map(|position| self.must_read(position)).transpose()

@@ -10,7 +10,8 @@ use super::index::{Index, IndexError};
 use super::tables::Tables;
 use crate::journal::{Kind, NewRecord, Stored};
 use crate::queue::{
-    Change, Due, Effect, Event, Job, Limits, Millis, Offer, Place, Queue, Reply, Transition,
+    Change, Due, Effect, Event, Filed, Job, Limits, Millis, Offer, Place, Queue, Reply, Role,
+    Submission, Transition,
 };
 use attest::{
     id::{Attempt, JobId, WorkerId},
@@ -136,6 +137,12 @@ impl<T: Tables> Engine<T> {
         if let Some(job) = &named {
             notices.extend(self.ensure(job, now)?);
         }
+        if let Event::Submit(new) = &event
+            && let Some(role) = self.filed_long_ago(new)?
+        {
+            let (reply, records) = (Reply::Filed(Filed::Known(role)), Vec::new());
+            return Ok(Decision { reply, records, attached: None, notices });
+        }
         let step = self.queue.apply(event, now, around.entropy());
         let mut attach = Some(attach);
         let (mut records, mut attached) = (Vec::new(), None);
@@ -223,6 +230,15 @@ impl<T: Tables> Engine<T> {
         }
         let found = self.index.job(id)?;
         Ok(found.and_then(|job| self.queue.load(job, now)).and_then(as_notice))
+    }
+
+    /// A job that was rechecked often has only its newest answers in memory; the index knows all.
+    fn filed_long_ago(&self, new: &Submission) -> Result<Option<Role>, IndexError> {
+        let known = |job: &Job| job.answers.iter().any(|a| a.observation == new.observation);
+        match self.queue.job(&new.job) {
+            Some(job) if !known(job) => self.index.filed_as(&new.observation),
+            _ => Ok(None),
+        }
     }
 
     /// A job that is done, or waits for its time, needs no memory once the index has it.

@@ -8,17 +8,26 @@ use super::clock::Surroundings;
 use super::embedded::{Embedded, Parts, catch_up};
 use super::engine::Notary;
 use super::index::Index;
-use super::tables::{MemoryTables, SledTables, TableError};
+use super::mark;
+use super::sled::SledTables;
+use super::tables::{MemoryTables, TableError};
 use super::{IndexError, StoreError};
-use crate::journal::{JournalError, Log, MemoryDisk, OnFatal, Options, RealDisk, Recovery};
+use crate::journal::{JournalError, Log, MemoryDisk, OnFatal, Options, Reader, RealDisk, Recovery};
 use crate::queue::Limits;
 use attest::{Digest, id::JournalPosition};
-use std::{fs, io, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 /// The folder of the journal in a data directory.
 pub const JOURNAL_FOLDER: &str = "journal";
 /// The folder of the index in a data directory.
 pub const INDEX_FOLDER: &str = "index";
+/// The folder of an index that is being made.
+const FRESH_FOLDER: &str = "index.new";
 
 /// A store on files.
 pub type FileStore = Embedded<RealDisk, SledTables>;
@@ -35,6 +44,15 @@ pub struct Opened<S> {
     pub reindexed: Option<String>,
 }
 
+/// An index that was made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reindexed {
+    /// What recovery of the journal found and did.
+    pub recovery: Recovery,
+    /// The position that the index has reached: the journal's end.
+    pub end: JournalPosition,
+}
+
 /// Opens the store in a data directory, or creates it. `progress` hears how far an index that has
 /// to catch up is, and where the journal ends.
 pub fn open(
@@ -43,28 +61,16 @@ pub fn open(
     parts: Parts,
     mut progress: impl FnMut(JournalPosition, JournalPosition),
 ) -> Result<Opened<FileStore>, StoreError> {
-    let io = |action, error: &io::Error| {
-        StoreError::Journal(JournalError::io(action, &directory.display().to_string(), error))
-    };
-    let disk = RealDisk::new(directory)
-        .and_then(|_| RealDisk::new(&directory.join(JOURNAL_FOLDER)))
-        .map_err(|error| io("open", &error))?;
-    let (log, recovery) = Log::open(disk, options)?;
+    let (log, recovery) = open_journal(directory, options)?;
     let reader = log.reader();
-    let end = reader.end();
-    let start = reader.chain_at(JournalPosition(0))?.unwrap_or(Digest::from_raw([0; 32]));
     let folder = directory.join(INDEX_FOLDER);
-    let mut attempt = || -> Result<Index<SledTables>, StoreError> {
-        let index = Index::open(SledTables::open(&folder)?, &reader.journal(), start)?;
-        catch_up(&index, &reader, |at| progress(at, end))?;
-        Ok(index)
-    };
-    let (index, reindexed) = match attempt() {
+    let (index, reindexed) = match follow(&folder, &reader, &mut progress) {
         Ok(index) => (index, None),
         Err(StoreError::Index(why)) => {
             tracing::warn!(why = %why, "the index is moved aside and made again");
-            move_aside(&folder).map_err(|error| io("move aside the index of", &error))?;
-            (attempt()?, Some(why.to_string()))
+            move_aside(&folder)
+                .map_err(|error| io(directory, "move the index aside in", &error))?;
+            (follow(&folder, &reader, &mut progress)?, Some(why.to_string()))
         }
         Err(other) => return Err(other),
     };
@@ -72,17 +78,74 @@ pub fn open(
     Ok(Opened { store, recovery, reindexed })
 }
 
+/// Makes the index again from the journal of a coordinator that is not running. The old one stays
+/// in use until the new one is complete, and is kept aside then.
+pub fn reindex(
+    directory: &Path,
+    options: Options,
+    mut progress: impl FnMut(JournalPosition, JournalPosition),
+) -> Result<Reindexed, StoreError> {
+    let (log, recovery) = open_journal(directory, options)?;
+    let (folder, fresh) = (directory.join(INDEX_FOLDER), directory.join(FRESH_FOLDER));
+    let fail = |action| move |error: io::Error| io(directory, action, &error);
+    remove(&fresh).map_err(fail("remove an unfinished index in"))?;
+    let index = follow(&fresh, &log.reader(), &mut progress)?;
+    let end = JournalPosition(index.reached().next);
+    drop(index);
+    move_aside(&folder).map_err(fail("move the index aside in"))?;
+    fs::rename(&fresh, &folder).map_err(fail("put the new index in its place in"))?;
+    fs::File::open(directory).and_then(|d| d.sync_all()).map_err(fail("sync"))?;
+    Ok(Reindexed { recovery, end })
+}
+
+fn io(directory: &Path, action: &'static str, error: &io::Error) -> StoreError {
+    StoreError::Journal(JournalError::io(action, &directory.display().to_string(), error))
+}
+
+fn open_journal(
+    directory: &Path,
+    options: Options,
+) -> Result<(Log<RealDisk>, Recovery), StoreError> {
+    let disk = RealDisk::new(directory)
+        .and_then(|_| RealDisk::new(&directory.join(JOURNAL_FOLDER)))
+        .map_err(|error| io(directory, "open", &error))?;
+    Ok(Log::open(disk, options)?)
+}
+
+/// Opens an index and lets it follow the journal to its end. A panic of the database is a doubt.
+fn follow(
+    folder: &Path,
+    reader: &Reader<RealDisk>,
+    progress: &mut impl FnMut(JournalPosition, JournalPosition),
+) -> Result<Index<SledTables>, StoreError> {
+    let end = reader.end();
+    let start = reader.chain_at(JournalPosition(0))?.unwrap_or(Digest::from_raw([0; 32]));
+    let followed = catch_unwind(AssertUnwindSafe(|| -> Result<Index<SledTables>, StoreError> {
+        let index = Index::open(SledTables::open(folder)?, &reader.journal(), start)?;
+        catch_up(&index, reader, |at| progress(at, end))?;
+        Ok(index)
+    }));
+    followed.unwrap_or_else(|_| {
+        Err(IndexError::Doubt("the database gave up on its files".into()).into())
+    })
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => mark::forget(folder),
+    }
+}
+
 /// One old index is kept for whoever wants to know what was wrong with it.
 fn move_aside(folder: &Path) -> io::Result<()> {
     let old = folder.with_extension("doubted");
-    match fs::remove_dir_all(&old) {
+    remove(&old)?;
+    match fs::rename(folder, &old) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    match fs::rename(folder, &old) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    mark::forget(folder)
 }
 
 /// A store in memory: the same journal code, forgotten with the process.

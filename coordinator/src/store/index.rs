@@ -4,13 +4,14 @@
 //! It remembers how far it came and with which chain; whatever does not fit is a doubt
 //! ([`IndexError::Doubt`]), and a doubted index is made again, never repaired.
 
+use super::publication::Pushed;
 use super::rows::{
     HistoryEvent, HistoryRow, Reached, SCHEMA, after, key, kind_key, repository_key, tail_digest,
     tail_number,
 };
 use super::tables::{TableError, Tables, Writes};
 use crate::journal::{Kind, Stored};
-use crate::queue::{Change, Class, Job, Millis, Place, Tenant, Totals, Transition};
+use crate::queue::{Change, Class, Job, Millis, Place, Role, Tenant, Totals, Transition};
 use attest::{
     Digest, Repository,
     id::{JobId, JournalPosition, LeaseId, ObservationId},
@@ -22,6 +23,9 @@ use std::{
 
 /// Rows that one question may ask for.
 pub const PAGE_MAX: usize = 10_000;
+
+/// Bytes of a job in one row: sled keeps rows of up to 100 KB well.
+const PIECE_BYTES: usize = 64_000;
 
 /// The index cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -182,6 +186,15 @@ impl<T: Tables> Index<T> {
         self.position_at(&key(b'o', &[id.0.raw()]))
     }
 
+    /// How an observation was filed, if it was.
+    pub fn filed_as(&self, id: &ObservationId) -> Result<Option<Role>, IndexError> {
+        let Some(position) = self.observation(id)? else { return Ok(None) };
+        match self.row(position.0)?.event {
+            HistoryEvent::Observation { role, .. } => Ok(Some(role)),
+            other => Err(doubt(format!("expected an observation at {position}, found {other:?}"))),
+        }
+    }
+
     /// Where the signed lease lies.
     pub fn lease(&self, id: &LeaseId) -> Result<Option<JournalPosition>, IndexError> {
         self.position_at(&key(b'l', &[&id.0]))
@@ -239,6 +252,17 @@ impl<T: Tables> Index<T> {
         Ok(rows.iter().filter_map(|(key, _)| read(key)).collect())
     }
 
+    /// Where the publications lie that did not arrive yet, ordered by what they are about.
+    pub fn unpublished(
+        &self,
+        behind: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<JournalPosition>, IndexError> {
+        let start = behind.map_or(key(b'u', &[]), |about| after(&key(b'u', &[about.raw()])));
+        let rows = self.tables.range(&start, &after(b"u"), limit.min(PAGE_MAX))?;
+        Ok(rows.iter().filter_map(|(_, at)| tail_number(at)).map(JournalPosition).collect())
+    }
+
     /// History of an image, or of a whole repository, from a position on, oldest first.
     pub fn history(
         &self,
@@ -286,8 +310,27 @@ impl<T: Tables> Index<T> {
 }
 
 fn read_job<T: Tables>(tables: &T, id: &JobId) -> Result<Option<Job>, IndexError> {
-    let value = tables.get(&key(b'j', &[id.0.raw()]))?;
+    let value = read_pieces(tables, id)?;
     value.map(|bytes| serde_json::from_slice(&bytes).map_err(doubt)).transpose()
+}
+
+/// A job that was checked again for years has hundreds of answers: more than one row may hold.
+fn write_pieces(writes: &mut Writes, id: &JobId, bytes: &[u8]) -> Result<(), IndexError> {
+    let mut next = 0u8;
+    for piece in bytes.chunks(PIECE_BYTES) {
+        writes.insert(key(b'j', &[id.0.raw(), &[next]]), Some(piece.to_vec()));
+        next = next.checked_add(1).ok_or_else(|| doubt("a job of more than 16 MB"))?;
+    }
+    // It was one piece longer before, at most: a transition changes less than a piece.
+    writes.insert(key(b'j', &[id.0.raw(), &[next]]), None);
+    Ok(())
+}
+
+fn read_pieces<T: Tables>(tables: &T, id: &JobId) -> Result<Option<Vec<u8>>, IndexError> {
+    let prefix = key(b'j', &[id.0.raw()]);
+    let rows = tables.range(&prefix, &after(&prefix), usize::from(u8::MAX))?;
+    let pieces: Vec<Vec<u8>> = rows.into_iter().map(|(_, piece)| piece).collect();
+    Ok((!pieces.is_empty()).then(|| pieces.concat()))
 }
 
 fn read_totals<T: Tables>(tables: &T) -> Result<Totals, IndexError> {
@@ -325,6 +368,7 @@ impl<T: Tables> Batch<'_, T> {
     ) -> Result<Option<Millis>, IndexError> {
         if record.kind != Kind::TRANSITION {
             self.put(kind_key(record.kind, &record.about, record.position.0), Vec::new());
+            self.publication(record)?;
             return Ok(None);
         }
         let step = Transition::from_json(&record.body).map_err(doubt)?;
@@ -342,6 +386,24 @@ impl<T: Tables> Batch<'_, T> {
         self.details(record, about, &step, &job)?;
         self.jobs.insert(step.job, job);
         Ok(Some(step.at))
+    }
+
+    /// A publication waits until a record says that this one, and no newer one, arrived.
+    fn publication(&mut self, record: &Stored) -> Result<(), IndexError> {
+        let row = key(b'u', &[record.about.raw()]);
+        if record.kind == Kind::PUBLICATION {
+            self.put(row, record.position.0.to_be_bytes().to_vec());
+        } else if record.kind == Kind::PUSHED {
+            let waiting = match self.writes.get(&row) {
+                Some(written) => written.clone(),
+                None => self.tables.get(&row)?,
+            };
+            let arrived = Pushed::from_json(&record.body).map(|pushed| pushed.publication.0);
+            if arrived.is_some() && arrived == waiting.and_then(|at| tail_number(&at)) {
+                self.writes.insert(row, None);
+            }
+        }
+        Ok(())
     }
 
     fn details(
@@ -403,7 +465,8 @@ impl<T: Tables> Batch<'_, T> {
             if let Some(new) = place_key(job.place(), &id) {
                 self.put(new, Vec::new());
             }
-            self.put(key(b'j', &[id.0.raw()]), serde_json::to_vec(&job).map_err(doubt)?);
+            let bytes = serde_json::to_vec(&job).map_err(doubt)?;
+            write_pieces(&mut self.writes, &id, &bytes)?;
         }
         for tenant in std::mem::take(&mut self.tenants) {
             let row = key(b't', &[tenant.0.as_bytes()]);
@@ -424,5 +487,32 @@ fn place_key(place: Place, id: &JobId) -> Option<Vec<u8>> {
         Place::Deferred(until) => Some(key(b'd', &[&until.0.to_be_bytes(), id.0.raw()])),
         Place::Active => Some(key(b'a', &[id.0.raw()])),
         Place::Done => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{MemoryTables, SledTables};
+
+    fn keeps_long_jobs(tables: &impl Tables) {
+        let (id, other) = (JobId(Digest::of(b"job")), JobId(Digest::of(b"other")));
+        for bytes in [10, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 2 * PIECE_BYTES] {
+            let text: Vec<u8> = (0..bytes).map(|n| n as u8).collect();
+            let mut writes = Writes::new();
+            write_pieces(&mut writes, &id, &text).unwrap();
+            write_pieces(&mut writes, &other, b"{}").unwrap();
+            tables.commit(&writes).unwrap();
+            assert!(read_pieces(tables, &id).unwrap().unwrap() == text, "{bytes} bytes");
+            assert_eq!(read_pieces(tables, &other).unwrap().unwrap(), b"{}");
+        }
+        assert_eq!(read_pieces(tables, &JobId(Digest::of(b"?"))).unwrap(), None);
+    }
+
+    #[test]
+    fn a_job_longer_than_a_row_is_kept() {
+        keeps_long_jobs(&MemoryTables::default());
+        let dir = tempfile::tempdir().unwrap();
+        keeps_long_jobs(&SledTables::open(&dir.path().join("index")).unwrap());
     }
 }

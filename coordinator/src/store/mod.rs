@@ -36,7 +36,10 @@ mod embedded;
 mod engine;
 mod files;
 mod index;
+mod mark;
+mod publication;
 mod rows;
+mod sled;
 mod tables;
 
 #[cfg(test)]
@@ -45,10 +48,15 @@ mod tests;
 pub use clock::{Surroundings, SystemSurroundings};
 pub use embedded::{Embedded, Parts, catch_up};
 pub use engine::{Attach, Decision, Engine, NoNotary, Notary, Notice, nothing};
-pub use files::{FileStore, INDEX_FOLDER, JOURNAL_FOLDER, MemoryStore, Opened, in_memory, open};
+pub use files::{
+    FileStore, INDEX_FOLDER, JOURNAL_FOLDER, MemoryStore, Opened, Reindexed, in_memory, open,
+    reindex,
+};
 pub use index::{Index, IndexError, PAGE_MAX};
+pub use publication::Pushed;
 pub use rows::{HistoryEvent, HistoryRow, ROW_BYTES_MAX, Reached};
-pub use tables::{MemoryTables, Rows, SledTables, TableError, Tables, Writes};
+pub use sled::SledTables;
+pub use tables::{MemoryTables, Row, Rows, TableError, Tables, Writes};
 
 use crate::journal::{JournalError, Kind, NewRecord, Stored, SyncFigures};
 use crate::queue::{Event, Figures, Job, Millis, Refusal, Reply, Role, Submission, Totals};
@@ -204,6 +212,10 @@ pub trait Store: Send + Sync + 'static {
         cursor: Option<(Digest, JournalPosition)>,
         limit: usize,
     ) -> Result<Vec<Stored>, StoreError>;
+
+    /// Publications that are not where they go yet, the newest of each, ordered by what they are
+    /// about, after one of these.
+    fn unpublished(&self, after: Option<Digest>, limit: usize) -> Result<Vec<Stored>, StoreError>;
 
     /// The signed lease.
     fn lease_record(&self, lease: &LeaseId) -> Result<Option<Stored>, StoreError>;

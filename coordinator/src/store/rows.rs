@@ -3,7 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `m` | how far the journal was followed (JSON [`Reached`]) |
-//! | `j` job | the job's state (JSON) |
+//! | `j` job piece | the job's state (JSON), in pieces of 64,000 bytes |
 //! | `w` rank job, `d` moment job, `a` job | where unfinished jobs lie |
 //! | `r` position | a row of history, at most 512 bytes (see [`HistoryRow::encode`]) |
 //! | `h` repository digest position, `g` repository position | nothing: history |
@@ -12,6 +12,7 @@
 //! | `l` lease | position of the signed lease |
 //! | `k` kind about position | nothing: records by what they are about |
 //! | `t` tenant, `c` class | how many unfinished jobs |
+//! | `u` about | position of the newest publication, while it is not where it goes |
 //!
 //! Numbers are big-endian, so that keys sort; a repository is the first half of its SHA-256.
 //! Invariant: a row follows from journal records only, so an index that is made again is the same,
@@ -27,7 +28,7 @@ use attest::{
 use serde::{Deserialize, Serialize};
 
 /// The layout of the rows; an index with another one is made again.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 /// Longest row of history: sled was measured with rows of up to 512 bytes.
 pub const ROW_BYTES_MAX: usize = 512;
 /// Longest class or outcome that a row holds; the envelope has all of it.

@@ -13,9 +13,10 @@
 //! What no source has cannot be seen: a source can hide a dissent or a revocation (protocol,
 //! "Completeness"). Against one that does, name more sources that do not depend on each other.
 
-pub mod attached;
 pub mod coordinator;
 pub mod file;
+
+pub use oci::attached;
 
 use crate::{
     error::GateError,

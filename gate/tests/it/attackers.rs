@@ -74,6 +74,26 @@ async fn a_hidden_dissent_shows_where_another_source_has_it() {
 }
 
 #[tokio::test]
+async fn a_tag_that_moved_after_it_was_judged_is_another_image() {
+    let bench = Bench::new();
+    let policy = bench.fleet.policy("");
+    let folder = bench.fleet.keep("evidence", &bench.reproduced());
+    let judged = bench.image.index.digest;
+    let report = run(&policy, &bench.reference, &[path(&folder)]).await.report;
+    assert_eq!((report.ruling.outcome, report.digest), (Outcome::Reproduced, Some(judged)));
+    let kept = publish(&bench.fleet.path("layout"), "demo/hello", "kept", "hello");
+    assert_eq!(kept.index.digest, judged);
+    let moved = publish(&bench.fleet.path("layout"), "demo/hello", "latest", "other");
+    let report = run(&policy, &bench.reference, &[path(&folder)]).await.report;
+    assert_eq!((report.ruling.outcome, report.exit), (Outcome::Inconclusive, 11));
+    assert_eq!(report.digest, Some(moved.index.digest), "what was decided is what the tag names");
+    assert_eq!((report.ruling.decision, report.ruling.k), (Admission::Deny, 0));
+    // By digest the judged image is what it was.
+    let report = run(&policy, &bench.by_digest(), &[path(&folder)]).await.report;
+    assert_eq!((report.ruling.outcome, report.digest), (Outcome::Reproduced, Some(judged)));
+}
+
+#[tokio::test]
 async fn damaged_evidence_is_an_error_and_never_less_evidence() {
     let bench = Bench::new();
     let policy = bench.fleet.policy("[gate]\nmode = \"observe\"\nunknown = \"pass\"\n");

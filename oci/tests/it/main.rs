@@ -7,6 +7,8 @@ mod faults;
 mod fetching;
 mod hostile_layout;
 mod layout_writer;
+#[path = "../../../tests/src/peer.rs"]
+mod peer;
 mod peers;
 mod published;
 mod push;

@@ -1,128 +1,19 @@
 //! Real registries and a real verifier: Debian's `docker-registry` (no referrers API),
 //! go-containerregistry's `pkg/registry` (with it), cosign.
-//!
-//! A test runs where its programs are found and otherwise says what it skipped; with
-//! `ASSAY_REQUIRE_PEERS=1` a missing program is a failure.
 
-use crate::options;
+use crate::{
+    options,
+    peer::{Peer, debian, ggcr, program},
+};
 use attest::{Repository, evidence::EvidenceKind, time::Timestamp};
 use oci::{
     BundlePush, Copy, Credentials, Destination, ErrorKind, HostException, Image, ImageReference,
     ImageSource, NetworkPolicy, Place, Registry, Tag, Target, discover, discover_image,
     push_bundle,
 };
-use std::{
-    collections::BTreeSet,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::collections::BTreeSet;
 
-/// `u` with the password `secret`, as bcrypt.
-const HTPASSWD: &str = "u:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
 const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
-
-/// A program of the machine; none, and a line that says so, if it is not there.
-fn program(name: &str) -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join("go/bin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).chain(home).map(|dir| dir.join(name));
-    let found = found.into_iter().find(|file| file.is_file());
-    if found.is_none() {
-        skipped(&format!("{name} is not installed"));
-    }
-    found
-}
-
-// A person who reads the test's output has to see what was not tested.
-#[allow(clippy::print_stdout)]
-fn skipped(why: &str) {
-    assert!(std::env::var("ASSAY_REQUIRE_PEERS").is_err(), "required, but {why}");
-    println!("skipped: {why}");
-}
-
-/// A child that ends with its test.
-struct Peer {
-    child: Child,
-    host: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Starts a program that listens on the address it is given, at a port that was free just now.
-/// Should somebody else take the port in between, the program ends and is started again.
-async fn listening(command: impl Fn(&str, &Path) -> Command) -> Peer {
-    for _ in 0..5 {
-        let folder = tempfile::tempdir().unwrap();
-        let host = format!("127.0.0.1:{}", free_port());
-        let mut command = command(&host, folder.path());
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut peer = Peer { child, host, _folder: folder };
-        for _ in 0..100 {
-            if peer.child.try_wait().unwrap().is_some() {
-                break;
-            }
-            if tokio::net::TcpStream::connect(&peer.host).await.is_ok() {
-                return peer;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-    panic!("the program did not come up");
-}
-
-/// Debian's registry; `access` is the `auth` part of its configuration.
-async fn debian(access: &str) -> Option<Peer> {
-    let program = program("docker-registry")?;
-    let peer = listening(|host, folder| {
-        let password_file = folder.join("htpasswd");
-        std::fs::write(&password_file, HTPASSWD).unwrap();
-        let config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    \
-             rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {host}\n{}",
-            folder.join("data").display(),
-            access.replace("FILE", &password_file.display().to_string()),
-        );
-        let path = folder.join("config.yml");
-        std::fs::write(&path, config).unwrap();
-        let mut command = Command::new(&program);
-        command.arg("serve").arg(path);
-        command
-    });
-    Some(peer.await)
-}
-
-async fn ggcr() -> Option<Peer> {
-    let go = program("go")?;
-    let folder = tempfile::tempdir().unwrap();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/peers/registry");
-    let built = folder.path().join("registry");
-    let output =
-        Command::new(go).current_dir(source).arg("build").arg("-o").arg(&built).arg(".").output();
-    let output = output.unwrap();
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr).into_owned();
-        skipped(&format!("tests/peers/registry does not build: {why}"));
-        return None;
-    }
-    let peer = listening(|host, _| {
-        let mut command = Command::new(&built);
-        command.args(["-addr", host]);
-        command
-    });
-    Some(peer.await)
-}
 
 fn client(peer: &Peer) -> Registry {
     let exception = HostException { host: peer.host.clone(), plain_http: true, ca_pem: None };

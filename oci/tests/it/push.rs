@@ -7,7 +7,7 @@ use crate::{
 use attest::{Digest, Repository, evidence::EvidenceKind, time::Timestamp};
 use oci::{
     BundlePush, Destination, ErrorKind, Image, ImageSource, Layout, LayoutWriter, Place, Tag,
-    discover, preflight, push_bundle, push_envelope, serve::ServeOptions,
+    discover, preflight, push_bundle, push_envelope, serve::ServeOptions, withdraw_bundles,
 };
 use serde_json::{Value, json};
 
@@ -281,4 +281,31 @@ async fn the_legacy_tag_keeps_the_layers_of_others() {
     assert_eq!(layers.len(), 3);
     assert_eq!(layers[2], bundle(2));
     assert!(!layers.contains(&bundle(1)));
+}
+
+/// What we withdraw is gone for every reader; what others attached stays.
+#[tokio::test]
+async fn a_withdrawn_bundle_is_gone_and_nobody_elses() {
+    for api in [true, false] {
+        let scene = scene(options(api, true), "hello").await;
+        let subject = scene.image.root.descriptor();
+        let theirs = BundlePush {
+            repository: &scene.sidecar,
+            place: Place::Sidecar,
+            subject: &subject,
+            bundle: b"{\"theirs\":1}",
+            predicate_type: VSA,
+            created: Timestamp::from_unix(1_700_000_000).unwrap(),
+        };
+        let nothing = |_: &[u8]| false;
+        push_bundle(&scene.destination, &theirs, &nothing).await.unwrap();
+        let pushed = push(&scene, &scene.sidecar, Place::Sidecar, 1).await;
+        assert_eq!(bundles(&scene, &scene.sidecar).await.len(), 2, "{api}");
+        let digest = scene.image.digest();
+        let withdraw = || withdraw_bundles(&scene.destination, &scene.sidecar, &digest, &ours);
+        let withdrawn = withdraw().await.unwrap();
+        assert_eq!((withdrawn.removed, withdrawn.left), (vec![pushed.manifest], vec![]), "{api}");
+        assert_eq!(bundles(&scene, &scene.sidecar).await, [theirs.bundle.to_vec()], "{api}");
+        assert_eq!(withdraw().await.unwrap(), oci::Withdrawn::default(), "{api}");
+    }
 }

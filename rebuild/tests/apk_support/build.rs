@@ -1,4 +1,5 @@
 //! Makes package files of any content, good and bad.
+#![allow(dead_code)] // each test binary uses a part
 
 use flate2::{Compression, write::GzEncoder};
 use rebuild::go::tar::{Header, Kind, Writer};

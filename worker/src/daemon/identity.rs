@@ -33,7 +33,10 @@ pub enum IdentityError {
         error: io::Error,
     },
     /// Others can read the secret.
-    #[error("expected {path} to be readable by its owner only (0600), found mode {mode:04o}")]
+    #[error(
+        "expected {path} to be readable by its owner only (0600), found mode {mode:04o}; run \
+         `chmod 600` on it, and replace the key if others may have read it"
+    )]
     Mode {
         /// The file.
         path: PathBuf,
@@ -106,7 +109,12 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
         |error| IdentityError::Io { action: "write the new file", path: path.to_owned(), error };
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        // Half a key would stand in the way of a whole one.
+        let _ = fs::remove_file(path);
+        io(error)
+    })
 }
 
 /// Reads a secret; refuses a file that others can read.

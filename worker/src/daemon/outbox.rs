@@ -9,13 +9,14 @@
 
 use attest::{
     dsse::Envelope,
-    id::{Fence, JournalPosition, LeaseId},
+    id::{Fence, JournalPosition, LeaseId, ObservationId},
 };
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 /// What can go wrong with the outbox.
@@ -78,21 +79,49 @@ struct StoredResult {
 
 const SCHEMA: &str = "assay/outbox/v1";
 
+/// The newest receipt that is held: where its observation lies in the coordinator's journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NewestReceipt {
+    /// The position that the receipt names.
+    pub position: JournalPosition,
+    /// What was receipted.
+    pub observation: ObservationId,
+}
+
 /// The outbox on disk.
 #[derive(Debug)]
 pub struct Outbox {
     pending: PathBuf,
     receipted: PathBuf,
+    /// As the folder `receipted` says: read once, it may hold years of results.
+    newest: Mutex<Option<NewestReceipt>>,
 }
 
 impl Outbox {
-    /// Opens the outbox, making its folders.
+    /// Opens the outbox, making its folders; sweeps files whose writing did not end.
     pub fn open(folder: &Path) -> Result<Self, OutboxError> {
         let (pending, receipted) = (folder.join("pending"), folder.join("receipted"));
         for path in [&pending, &receipted] {
             fs::create_dir_all(path).map_err(io_error("make the folder", path))?;
+            sweep(path)?;
         }
-        Ok(Self { pending, receipted })
+        sync_folder(folder)?;
+        let outbox = Self { pending, receipted, newest: Mutex::new(None) };
+        outbox.settle()?;
+        outbox.remember(outbox.read_newest()?);
+        Ok(outbox)
+    }
+
+    /// A result in both folders: the end came between its receipt and its removal.
+    fn settle(&self) -> Result<(), OutboxError> {
+        for name in names(&self.pending)? {
+            if self.receipted.join(&name).exists() {
+                // It is sent once more, and gets the receipt that it has, or a new one.
+                let path = self.receipted.join(&name);
+                fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        sync_folder(&self.receipted)
     }
 
     /// Puts a result in, durably. Only then may it be sent.
@@ -147,31 +176,69 @@ impl Outbox {
             position: Some(position),
         };
         write_durably(&self.receipted, &name, &stored)?;
+        let observation = result.envelope.observation_id();
+        self.remember(self.newest_receipt().max(Some(NewestReceipt { position, observation })));
         let path = self.pending.join(&name);
-        fs::remove_file(&path).map_err(io_error("remove", &path))?;
-        sync_folder(&self.pending)
+        match fs::remove_file(&path) {
+            // It was confirmed before: a coordinator that lost it has asked again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_error("remove", &path)(error)),
+            Ok(()) => sync_folder(&self.pending),
+        }
     }
 
-    /// The newest journal position that a receipt names.
-    pub fn newest_receipt(&self) -> Result<Option<JournalPosition>, OutboxError> {
+    /// The newest receipt.
+    pub fn newest_receipt(&self) -> Option<NewestReceipt> {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, newest: Option<NewestReceipt>) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = newest;
+    }
+
+    fn read_newest(&self) -> Result<Option<NewestReceipt>, OutboxError> {
         let mut newest = None;
         for name in names(&self.receipted)? {
-            newest = newest.max(read(&self.receipted.join(name))?.1);
+            let (result, position) = read(&self.receipted.join(name))?;
+            let observation = result.envelope.observation_id();
+            newest = newest.max(position.map(|position| NewestReceipt { position, observation }));
         }
         Ok(newest)
     }
 
-    /// Receipted results from a journal position on: for a coordinator that lost them.
-    pub fn receipted_from(&self, from: JournalPosition) -> Result<Vec<PendingResult>, OutboxError> {
-        let mut found = Vec::new();
+    /// The coordinator lost what it receipted from a position on: those results wait again, and
+    /// are sent until they are receipted once more. Gives how many.
+    ///
+    /// The newest goes last: if this ends in the middle, the coordinator asks again.
+    pub fn reopen_from(&self, from: JournalPosition) -> Result<usize, OutboxError> {
+        let mut lost = Vec::new();
         for name in names(&self.receipted)? {
-            let (result, position) = read(&self.receipted.join(name))?;
-            if position.is_some_and(|p| p >= from) {
-                found.push(result);
+            let (_, position) = read(&self.receipted.join(&name))?;
+            if let Some(position) = position.filter(|position| *position >= from) {
+                lost.push((position, name));
             }
         }
-        Ok(found)
+        lost.sort();
+        for (_, name) in &lost {
+            let (held, path) = (self.receipted.join(name), self.pending.join(name));
+            fs::rename(&held, &path).map_err(io_error("rename into", &path))?;
+        }
+        sync_folder(&self.pending)?;
+        sync_folder(&self.receipted)?;
+        self.remember(self.read_newest()?);
+        Ok(lost.len())
     }
+}
+
+/// Files whose writing did not end: their results were never sent.
+fn sweep(folder: &Path) -> Result<(), OutboxError> {
+    let entries = fs::read_dir(folder).map_err(io_error("list", folder))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|extension| extension == "new") {
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Fences come first, so that names sort by age within one job.
@@ -213,8 +280,13 @@ fn write_durably(folder: &Path, name: &str, stored: &StoredResult) -> Result<(),
         .map_err(|e| OutboxError::Damaged { path: folder.join(name), problem: e.to_string() })?;
     let (staging, path) = (folder.join(format!("{name}.new")), folder.join(name));
     let mut file = File::create(&staging).map_err(io_error("create", &staging))?;
-    file.write_all(&json).and_then(|()| file.sync_all()).map_err(io_error("write", &staging))?;
-    fs::rename(&staging, &path).map_err(io_error("rename into", &path))?;
+    let written = file.write_all(&json).and_then(|()| file.sync_all());
+    let written = written.map_err(io_error("write", &staging));
+    let kept =
+        written.and_then(|()| fs::rename(&staging, &path).map_err(io_error("rename into", &path)));
+    kept.inspect_err(|_| {
+        let _ = fs::remove_file(&staging);
+    })?;
     sync_folder(folder)
 }
 
@@ -246,9 +318,57 @@ mod tests {
         outbox.confirm(&first, &first.envelope, JournalPosition(41)).unwrap();
         assert!(outbox.pending().unwrap().is_empty());
         assert!(matches!(outbox.put(&result(&key, 1, 9)), Err(OutboxError::Answered(_))));
-        assert_eq!(outbox.newest_receipt().unwrap(), Some(JournalPosition(41)));
-        assert_eq!(outbox.receipted_from(JournalPosition(41)).unwrap(), [first]);
-        assert!(outbox.receipted_from(JournalPosition(42)).unwrap().is_empty());
+        // Confirmed again: nothing changes.
+        outbox.confirm(&first, &first.envelope, JournalPosition(41)).unwrap();
+        let newest = |outbox: &Outbox| outbox.newest_receipt().map(|n| n.position);
+        assert_eq!(newest(&outbox), Some(JournalPosition(41)));
+        let outbox = Outbox::open(dir.path()).unwrap();
+        let held = outbox.newest_receipt().unwrap();
+        assert_eq!(held.position, JournalPosition(41));
+        assert_eq!(held.observation, first.envelope.observation_id());
+    }
+
+    #[test]
+    fn what_the_coordinator_lost_waits_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = SigningKey::generate().unwrap();
+        let outbox = Outbox::open(dir.path()).unwrap();
+        let results: Vec<_> = (1..=4).map(|n| result(&key, n, u64::from(n))).collect();
+        for (n, result) in results.iter().enumerate() {
+            outbox.put(result).unwrap();
+            outbox.confirm(result, &result.envelope, JournalPosition(10 * n as u64)).unwrap();
+        }
+        assert_eq!(outbox.reopen_from(JournalPosition(40)).unwrap(), 0);
+        assert_eq!(outbox.reopen_from(JournalPosition(15)).unwrap(), 2);
+        assert_eq!(outbox.pending().unwrap(), results[2..]);
+        assert_eq!(outbox.newest_receipt().unwrap().position, JournalPosition(10));
+        assert!(matches!(outbox.put(&results[3]), Err(OutboxError::Answered(_))));
+        let outbox = Outbox::open(dir.path()).unwrap();
+        assert_eq!(outbox.pending().unwrap(), results[2..]);
+        for result in &results[2..] {
+            outbox.confirm(result, &result.envelope, JournalPosition(50)).unwrap();
+        }
+        assert!(outbox.pending().unwrap().is_empty());
+        assert_eq!(outbox.newest_receipt().unwrap().position, JournalPosition(50));
+    }
+
+    #[test]
+    fn an_end_in_the_middle_of_anything_loses_and_doubles_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = SigningKey::generate().unwrap();
+        let first = result(&key, 1, 7);
+        let outbox = Outbox::open(dir.path()).unwrap();
+        outbox.put(&first).unwrap();
+        let name = file_name(first.fence, &first.lease);
+        let kept = fs::read(dir.path().join("pending").join(&name)).unwrap();
+        outbox.confirm(&first, &first.envelope, JournalPosition(3)).unwrap();
+        // Killed between the receipt and the removal; and while another result was being written.
+        fs::write(dir.path().join("pending").join(&name), kept).unwrap();
+        fs::write(dir.path().join("pending/half.json.new"), b"{").unwrap();
+        let outbox = Outbox::open(dir.path()).unwrap();
+        assert_eq!(outbox.pending().unwrap(), std::slice::from_ref(&first));
+        assert_eq!(outbox.newest_receipt(), None);
+        assert!(!dir.path().join("pending/half.json.new").exists());
     }
 
     #[test]

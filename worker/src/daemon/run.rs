@@ -37,6 +37,8 @@ use tonic::Status;
 /// Waiting after a failed call: doubles from the first to the last, with jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// An acceptance is asked for again this often while the coordinator is away: for about 8 s.
+const ACCEPT_TRIES_MAX: u32 = 6;
 /// While jobs run, the coordinator hears of them this often (it suspects silence after 60 s).
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// An idle call is held this long on the other side.
@@ -189,7 +191,7 @@ impl Worker {
     async fn sync(&mut self, draining: bool) -> Result<Duration, RunError> {
         let free = self.loaded.config.slots.saturating_sub(self.running.len() as u32);
         let idle = self.running.is_empty() && !draining;
-        let newest = self.outbox.newest_receipt()?;
+        let newest = self.outbox.newest_receipt();
         let request = v1::SyncRequest {
             worker_version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: Some(capabilities()),
@@ -198,8 +200,10 @@ impl Worker {
             leases: self.held(),
             wait_seconds: if idle { HOLD_SECONDS } else { 0 },
             worker_time: now().unix(),
-            newest_receipt_position: newest.map_or(0, |p| p.0),
+            newest_receipt_position: newest.map_or(0, |held| held.position.0),
             holds_receipts: newest.is_some(),
+            newest_receipt_observation: newest
+                .map_or_else(String::new, |held| held.observation.to_string()),
         };
         match self.client.sync(request).await {
             Ok(response) => {
@@ -237,10 +241,13 @@ impl Worker {
         }
         if response.resubmit {
             let from = JournalPosition(response.resubmit_from_position);
-            for result in self.outbox.receipted_from(from)? {
-                tracing::info!(lease.id = %result.lease, "result sent again: the coordinator lost it");
-                self.submit(&result).await?;
-            }
+            let results = self.outbox.reopen_from(from)?;
+            tracing::warn!(
+                journal.position = from.0,
+                outbox.results = results,
+                "the coordinator lost results that it had receipted: they are sent again"
+            );
+            self.send_pending().await?;
         }
         let offered = !response.offers.is_empty();
         for offer in response.offers {
@@ -280,7 +287,7 @@ impl Worker {
             return Ok(());
         }
         let request = v1::AcceptRequest { lease: lease.to_string(), fence: checked.lease.fence.0 };
-        match self.client.accept(request).await {
+        match self.accept(request).await {
             Ok(accepted) => {
                 let allowed = Duration::from_secs(accepted.into_inner().execution_seconds_max);
                 self.begin(checked, allowed)
@@ -288,6 +295,27 @@ impl Worker {
             Err(status) => {
                 tracing::info!(lease.id = %lease, reason = %status.message(), "lease not granted");
                 Ok(())
+            }
+        }
+    }
+
+    /// Asks until there is an answer: if only the answer was lost, the lease is held here, and would
+    /// be silent until it expires.
+    async fn accept(
+        &mut self,
+        request: v1::AcceptRequest,
+    ) -> Result<tonic::Response<v1::AcceptResponse>, Status> {
+        use tonic::Code;
+        let mut tries = 1;
+        loop {
+            let answer = self.client.accept(request.clone()).await;
+            let away = |status: &Status| matches!(status.code(), Code::Unavailable | Code::Unknown);
+            match answer {
+                Err(status) if away(&status) && tries < ACCEPT_TRIES_MAX => {
+                    tokio::time::sleep(backoff(tries)).await;
+                    tries += 1;
+                }
+                answer => return answer,
             }
         }
     }

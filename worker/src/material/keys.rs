@@ -40,6 +40,8 @@ pub struct Keys {
     /// True if every repository's list is said to be complete: a key in the image that is not in
     /// `known` is then a divergence, otherwise a gap.
     pub complete: bool,
+    /// Keys that discovery gave and nobody vouches for: where they were, with their names.
+    pub refused: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +103,7 @@ impl Keys {
                 "discovered at its host over TLS"
             } else {
                 // A key that nobody vouches for is not taken; what it signs stays unproven.
+                self.refused.push(format!("{jwks_uri}#{}", key.name()));
                 continue;
             };
             self.add(key.name(), key.file(), &jwks_uri, from.clone(), verified_by, false)?;

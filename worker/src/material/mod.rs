@@ -10,9 +10,11 @@ pub mod packages;
 pub mod place;
 pub mod spool;
 pub mod store;
+pub mod unpacked;
+mod unpacking;
 
 pub use keys::{DiscoveredKey, Keys};
-pub use packages::{Gathered, PackageRequest};
+pub use packages::{Gathered, PackageProof, PackageRequest};
 pub use place::{Found, Places};
 pub use store::{ContentStore, StoreError};
 

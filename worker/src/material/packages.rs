@@ -2,18 +2,20 @@
 //!
 //! Two proofs count (apko-assembly, 4 and 20.2): the record of an index that a trusted key signed,
 //! or the signature inside the file by such a key, for packages that the index has dropped.
-//! Invariant: `Gone` is said only when a verified index lacks the package and no complete source has
-//! the file; a source that did not answer makes the whole answer "unavailable". Every file goes
-//! through the content store, so that one withdrawn later can still be rebuilt.
+//! Invariant: `Gone` is said only when a verified index lacks the package and no complete source
+//! has the file; a source that did not answer, or whose file is not what its verified index names,
+//! makes the whole answer "unavailable". Every file goes through the content store, so that one
+//! withdrawn later can still be rebuilt.
 
 use super::{
     ContentStore, Material, MaterialError, Places, keys::Keys, spool::FileSpool, store::BlobRecord,
+    unpacking::Unpacking,
 };
 use attest::Digest;
 use futures::{StreamExt, TryStreamExt, stream};
 use rebuild::{
     apk::{
-        index::{Index, IndexEntry, IndexLimits},
+        index::{Index, IndexEntry, IndexError, IndexLimits},
         package::{Package, PackageLimits},
     },
     apko::config::architecture,
@@ -49,6 +51,54 @@ pub struct VerifiedIndex {
     pub material: Material,
 }
 
+/// What proves a package file.
+#[derive(Debug, Clone)]
+pub enum PackageProof {
+    /// The record of an index.
+    Index {
+        /// Name, version, size and the hash of the control member.
+        record: Box<IndexEntry>,
+        /// The index, with what vouches for it.
+        index: Material,
+        /// False where nothing vouches for the index and a person said that this is fine: then,
+        /// as for apko, the size that it states does not count either.
+        signed: bool,
+    },
+    /// A lockfile that the person gave.
+    Lockfile {
+        /// Name.
+        name: String,
+        /// Version.
+        version: String,
+        /// SHA-1 of the compressed control member.
+        control_sha1: [u8; 20],
+        /// The lockfile's digest.
+        lockfile: String,
+    },
+}
+
+impl PackageProof {
+    /// Checks a package; what vouches for it.
+    fn check(&self, package: &Package) -> Result<String, String> {
+        match self {
+            Self::Index { record, index, signed } => {
+                let size = if *signed { record.size } else { package.file_size };
+                let record = IndexEntry { size, ..(**record).clone() };
+                package.verify_against_index(&record).map_err(|error| error.to_string())?;
+                Ok(format!("index {} ({})", index.digest, index.verified_by))
+            }
+            Self::Lockfile { name, version, control_sha1, lockfile } => {
+                let expected = format!("{name}-{version} {}", hex::encode(control_sha1));
+                let found = format!("{} {}", package.label(), hex::encode(package.control_sha1));
+                if expected == found {
+                    return Ok(format!("lockfile {lockfile}"));
+                }
+                Err(format!("expected {expected} as in the lockfile, found {found}"))
+            }
+        }
+    }
+}
+
 /// Everything a build reads.
 #[derive(Debug, Clone)]
 pub struct Gathered {
@@ -68,8 +118,10 @@ pub struct Shelf<'a> {
     pub store: &'a Arc<ContentStore>,
     /// Who may sign.
     pub keys: &'a Keys,
-    /// For unpacked data.
+    /// For unpacked data that is not kept.
     pub spool: &'a Path,
+    /// Files of this machine go into the store too.
+    pub escrow_local: bool,
 }
 
 impl Shelf<'_> {
@@ -85,7 +137,7 @@ impl Shelf<'_> {
         let mut indexes = Vec::new();
         let mut unread = Vec::new();
         for base in &bases {
-            match self.index(base).await {
+            match self.index(base, true).await {
                 Ok(index) => indexes.push(index),
                 Err(error) => unread.push(error),
             }
@@ -103,13 +155,22 @@ impl Shelf<'_> {
         Ok(Gathered { packages, indexes, materials })
     }
 
-    async fn index(&self, base: &str) -> Result<VerifiedIndex, MaterialError> {
+    /// Reads an index; `signed` is false only where a person said that signatures do not count.
+    pub async fn index(&self, base: &str, signed: bool) -> Result<VerifiedIndex, MaterialError> {
         let uri = format!("{base}/APKINDEX.tar.gz");
         let (bytes, from) = self.places.read(&uri, INDEX_BYTES_MAX).await?;
         let digest = Digest::of(&bytes);
         let ring = self.keys.ring.clone();
-        let read = blocking(move || Index::read(&bytes, &ring, &IndexLimits::default())).await;
-        let (index, signer) = read.map_err(|error| {
+        let read = blocking(move || {
+            let limits = IndexLimits::default();
+            if signed {
+                let (index, signer) = Index::read(&bytes, &ring, &limits)?;
+                return Ok((index, format!("signature by {}", signer.key)));
+            }
+            let index = Index::read_without_signature(&bytes, &limits)?;
+            Ok((index, "nothing: signatures are ignored".to_owned()))
+        });
+        let (index, verified_by) = read.await.map_err(|error: IndexError| {
             let (uri, problem) = (uri.clone(), error.to_string());
             if error.is_limit() {
                 MaterialError::Limit { uri, problem }
@@ -117,7 +178,6 @@ impl Shelf<'_> {
                 MaterialError::Unproven { uri, problem }
             }
         })?;
-        let verified_by = format!("signature by {}", signer.key);
         let material = Material { uri, digest, from, verified_by };
         Ok(VerifiedIndex { base: base.to_owned(), index, material })
     }
@@ -138,24 +198,40 @@ impl Shelf<'_> {
                 .find(|r| r.name == request.name && r.version == request.version);
             if let Some(record) = record {
                 let uri = format!("{}/{}", verified.base, record.file_name());
-                return self.proven_by_index(&uri, record, &verified.material).await;
+                let index = verified.material.clone();
+                let proof =
+                    PackageProof::Index { record: Box::new(record.clone()), index, signed: true };
+                return self.proven(&uri, &proof).await;
             }
         }
         self.by_own_signature(bases, !indexes.is_empty(), unread, &request).await
     }
 
-    async fn proven_by_index(
+    /// Fetches, unpacks and proves one package file.
+    pub async fn proven(
         &self,
         uri: &str,
-        record: &IndexEntry,
-        index: &Material,
+        proof: &PackageProof,
     ) -> Result<(Arc<Package>, Material), MaterialError> {
-        let (package, digest, from) = self.fetch(uri).await?;
-        package.verify_against_index(record).map_err(|error| MaterialError::Unproven {
-            uri: uri.to_owned(),
-            problem: error.to_string(),
+        if let Some(kept) = self.kept(uri, proof).await {
+            return Ok(kept);
+        }
+        // What a verified index names exists: a source that lacks it, or has something else, is
+        // damaged or dishonest, and says nothing about the image.
+        let named = matches!(proof, PackageProof::Index { signed: true, .. });
+        let other = |problem: String| match named {
+            true => MaterialError::Unavailable {
+                uri: uri.to_owned(),
+                problem: format!("not the package that the verified index names: {problem}"),
+            },
+            false => MaterialError::Unproven { uri: uri.to_owned(), problem },
+        };
+        let (package, digest, from) = self.fetch(uri).await.map_err(|error| match error {
+            MaterialError::Gone { looked_at, .. } if named => other(looked_at),
+            MaterialError::Unproven { problem, .. } if named => other(problem),
+            error => error,
         })?;
-        let verified_by = format!("index {} ({})", index.digest, index.verified_by);
+        let verified_by = proof.check(&package).map_err(other)?;
         self.finish(uri, package, digest, from, verified_by)
     }
 
@@ -206,45 +282,51 @@ impl Shelf<'_> {
         Err(MaterialError::Gone { uri, looked_at })
     }
 
-    /// Reads a file through the content store. What an origin has dropped may still be there.
+    /// A package that an earlier run verified and unpacked, if it is the one that is proven now.
+    async fn kept(&self, uri: &str, proof: &PackageProof) -> Option<(Arc<Package>, Material)> {
+        let unpacked = self.store.unpacked()?.clone();
+        let digest = self.store.named(uri)?;
+        let package = blocking(move || unpacked.package(&digest)).await?;
+        // Another file may be meant today: then it is fetched like any other.
+        let verified_by = proof.check(&package).ok()?;
+        let from = "the content store".to_owned();
+        let material = Material { uri: uri.to_owned(), digest, from, verified_by };
+        Some((Arc::new(package), material))
+    }
+
+    /// Reads a file, unpacks it, and keeps both. What an origin has dropped may still be here.
     async fn fetch(&self, uri: &str) -> Result<(Package, Digest, String), MaterialError> {
         let limits = PackageLimits::default();
-        let bytes_max = limits.gzip.compressed_bytes_max;
-        let (digest, from) = match self.places.open(uri, bytes_max).await {
-            Ok(found) => {
-                let (store, name) = (Arc::clone(self.store), uri.to_owned());
-                blocking(move || {
-                    let (digest, _) = store.insert(found.bytes, &name, bytes_max, None)?;
-                    store.remember(&name, &digest)?;
-                    Ok::<_, MaterialError>((digest, found.from))
-                })
-                .await?
-            }
-            Err(error) => match self.store.remembered(uri) {
-                Some(digest) => (digest, "the content store".to_owned()),
-                None => return Err(error),
-            },
+        let unpacking = Unpacking {
+            store: Arc::clone(self.store),
+            spool: FileSpool::new(self.spool),
+            uri: uri.to_owned(),
+            limits,
         };
-        let (store, spool) = (Arc::clone(self.store), FileSpool::new(self.spool));
-        let name = uri.to_owned();
-        let package = blocking(move || {
-            let file = store.open_blob(&digest)?.ok_or_else(|| MaterialError::Unavailable {
-                uri: name.clone(),
-                problem: "the content store lost it while it was being read".to_owned(),
-            })?;
-            Package::read(file, &spool, &limits).map_err(|error| {
-                let (uri, problem) = (name.clone(), error.to_string());
-                if error.is_limit() {
-                    MaterialError::Limit { uri, problem }
-                } else {
-                    MaterialError::Unproven { uri, problem }
-                }
-            })
-        })
-        .await?;
-        // The store's disk may have changed the bytes: what was read is what is recorded.
-        let read = package.file_sha256;
-        Ok((package, read, from))
+        match self.places.open(uri, limits.gzip.compressed_bytes_max).await {
+            Ok(found) => {
+                let escrow = !found.local || self.escrow_local;
+                let from = found.from.clone();
+                let package = blocking(move || unpacking.read(found.bytes, escrow)).await?;
+                let digest = package.file_sha256;
+                Ok((package, digest, from))
+            }
+            Err(error) => {
+                let Some(digest) = self.store.remembered(uri) else { return Err(error) };
+                let package = blocking(move || {
+                    let file = unpacking.store.open_blob(&digest)?;
+                    let file = file.ok_or_else(|| MaterialError::Unavailable {
+                        uri: unpacking.uri.clone(),
+                        problem: "the content store lost it while it was being read".to_owned(),
+                    })?;
+                    unpacking.read(Box::new(file), false)
+                });
+                let package = package.await?;
+                // The store's disk may have changed the bytes: what was read is what is recorded.
+                let digest = package.file_sha256;
+                Ok((package, digest, "the content store".to_owned()))
+            }
+        }
     }
 
     fn finish(
@@ -262,7 +344,9 @@ impl Shelf<'_> {
             verified_by: verified_by.clone(),
             stored_at: now,
         };
-        self.store.record(&digest, &record)?;
+        if self.store.path_of(&digest).exists() {
+            self.store.record(&digest, &record)?;
+        }
         let material = Material { uri: uri.to_owned(), digest, from, verified_by };
         Ok((Arc::new(package), material))
     }

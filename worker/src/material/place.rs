@@ -26,6 +26,8 @@ pub struct Found {
     pub from: String,
     /// The bytes; reading may block.
     pub bytes: Box<dyn Read + Send>,
+    /// True for a file of this machine.
+    pub local: bool,
 }
 
 /// What one source says.
@@ -51,10 +53,10 @@ impl Places {
         let mut looked_at = Vec::new();
         let mut gone = false;
         let mut problem = None;
-        let mirrors = self.mirrors.iter().filter_map(|m| Some((m.locate(uri)?, m.complete)));
-        let origin = (uri.to_owned(), true);
-        for (place, complete) in mirrors.chain([origin]) {
-            match self.ask(&place, complete, bytes_max).await {
+        let mirrors = self.mirrors.iter().filter_map(|m| Some((m.locate(uri)?, Some(m))));
+        let origin = (uri.to_owned(), None);
+        for (place, mirror) in mirrors.chain([origin]) {
+            match self.ask(&place, mirror, bytes_max).await {
                 Ok(Answer::Has(found)) => return Ok(found),
                 Ok(Answer::Lacks { certain, place }) => {
                     looked_at.push(place);
@@ -87,7 +89,7 @@ impl Places {
         uri: &str,
         bytes_max: u64,
     ) -> Result<(Vec<u8>, String), MaterialError> {
-        let Found { from, bytes } = self.open(uri, bytes_max).await?;
+        let Found { from, bytes, .. } = self.open(uri, bytes_max).await?;
         let label = uri.to_owned();
         let read = tokio::task::spawn_blocking(move || {
             let mut all = Vec::new();
@@ -102,14 +104,22 @@ impl Places {
         Ok((all, from))
     }
 
-    async fn ask(&self, place: &str, complete: bool, max: u64) -> Result<Answer, MaterialError> {
+    /// Asks one source; the origin where there is no mirror.
+    async fn ask(
+        &self,
+        place: &str,
+        mirror: Option<&Mirror>,
+        max: u64,
+    ) -> Result<Answer, MaterialError> {
+        let complete = mirror.is_none_or(|mirror| mirror.complete);
         if let Some(path) = folder_path(place) {
-            return open_file(&path, complete);
+            let root = mirror.and_then(|mirror| folder_path(&mirror.url));
+            return open_file(&path, root.filter(|_| complete).as_deref());
         }
         match self.fetcher.get(place, max).await {
             Ok(Some(body)) => {
                 let bytes = Box::new(body.into_blocking_reader());
-                Ok(Answer::Has(Found { from: place.to_owned(), bytes }))
+                Ok(Answer::Has(Found { from: place.to_owned(), bytes, local: false }))
             }
             Ok(None) => Ok(Answer::Lacks { certain: complete, place: place.to_owned() }),
             Err(error) => Err(unavailable(place, &error)),
@@ -130,17 +140,20 @@ fn folder_path(place: &str) -> Option<PathBuf> {
     }
 }
 
-fn open_file(path: &Path, complete: bool) -> Result<Answer, MaterialError> {
+/// Opens a file. `complete`: the folder of a mirror that is said to have everything.
+fn open_file(path: &Path, complete: Option<&Path>) -> Result<Answer, MaterialError> {
     let shown = path.display().to_string();
     match File::open(path) {
         Ok(file) if file.metadata().is_ok_and(|m| m.is_file()) => {
-            Ok(Answer::Has(Found { from: format!("file://{shown}"), bytes: Box::new(file) }))
+            let from = format!("file://{shown}");
+            Ok(Answer::Has(Found { from, bytes: Box::new(file), local: true }))
         }
         Ok(_) => Err(unavailable(&shown, &"expected a file, found something else")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // A mirror whose whole folder is missing is not mounted; that says nothing.
-            let there = path.ancestors().skip(1).find(|a| a.is_dir());
-            let certain = complete && there.is_some_and(|a| a.parent().is_some());
+            // A mirror that is missing or empty is not mounted; that says nothing.
+            let there =
+                |root: &Path| root.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+            let certain = complete.is_some_and(there);
             Ok(Answer::Lacks { certain, place: shown })
         }
         Err(error) => Err(unavailable(&shown, &error)),
@@ -182,6 +195,22 @@ mod tests {
         let partial = places(dir.path(), false);
         let unknown = partial.read("https://packages.test/b", 10).await.unwrap_err();
         assert!(matches!(unknown, MaterialError::Unavailable { .. }), "{unknown}");
+    }
+
+    #[tokio::test]
+    async fn a_mirror_that_is_not_mounted_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let point = dir.path().join("mirror");
+        let ask = async || places(&point, true).read("https://packages.test/a", 10).await;
+        // Neither a folder that is not there, nor an empty one where something should be mounted.
+        let missing = ask().await.unwrap_err();
+        assert!(matches!(missing, MaterialError::Unavailable { .. }), "{missing}");
+        std::fs::create_dir(&point).unwrap();
+        let empty = ask().await.unwrap_err();
+        assert!(matches!(empty, MaterialError::Unavailable { .. }), "{empty}");
+        std::fs::write(point.join("b"), b"x").unwrap();
+        let gone = ask().await.unwrap_err();
+        assert!(matches!(gone, MaterialError::Gone { .. }), "{gone}");
     }
 
     #[tokio::test]

@@ -7,15 +7,18 @@
 //! Invariants: a file under `blobs` is complete and had its name's digest when it was put there
 //! (written to staging, synced, then renamed); several processes may share a store. Nothing is taken
 //! from it without being hashed again by whoever uses it: a disk may lie.
+//! `<root>/unpacked` keeps packages unpacked ([`super::unpacked`]); the bound is for both.
 //! It must never delete what another process has open for reading in a way that breaks it (unlinked
 //! files stay readable) and never grow past its bound by more than the file being written.
 
+use super::unpacked::UnpackedStore;
 use attest::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
@@ -95,19 +98,38 @@ pub struct ContentStore {
     root: PathBuf,
     bytes_max: u64,
     serial: AtomicU64,
+    unpacked: Option<UnpackedStore>,
 }
 
 impl ContentStore {
     /// Opens a store, making its folders, and removes staging files of processes that died.
     pub fn open(root: impl Into<PathBuf>, bytes_max: u64) -> Result<Self, StoreError> {
+        let mut store = Self::scratch(root, bytes_max)?;
+        match UnpackedStore::open(&store.root) {
+            Ok(unpacked) => store.unpacked = Some(unpacked),
+            // Without it everything works, only slower.
+            Err(error) => tracing::warn!(%error, "packages are not kept unpacked"),
+        }
+        Ok(store)
+    }
+
+    /// A store that goes away soon, so that keeping packages unpacked would be work for nobody.
+    pub fn scratch(root: impl Into<PathBuf>, bytes_max: u64) -> Result<Self, StoreError> {
         let root = root.into();
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
+        made.map_err(StoreError::io("make the folder", &root))?;
         for folder in ["blobs", "staging", "records", "names"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(StoreError::io("make the folder", &path))?;
         }
-        let store = Self { root, bytes_max, serial: AtomicU64::new(0) };
+        let store = Self { root, bytes_max, serial: AtomicU64::new(0), unpacked: None };
         store.sweep_staging();
         Ok(store)
+    }
+
+    /// Packages that were verified and unpacked; none in a store that goes away.
+    pub fn unpacked(&self) -> Option<&UnpackedStore> {
+        self.unpacked.as_ref()
     }
 
     /// Where a blob is, or would be.
@@ -139,7 +161,7 @@ impl ContentStore {
         expected: Option<&Digest>,
     ) -> Result<(Digest, u64), StoreError> {
         let staged = self.stage(&mut source, from, limit)?;
-        let (digest, size) = (staged.digest, staged.size);
+        let (digest, size) = (staged.digest, staged.escrow.size);
         if let Some(expected) = expected.filter(|e| **e != digest) {
             let (expected, from) = (*expected, from.to_owned());
             return Err(StoreError::WrongDigest { from, expected, found: digest });
@@ -149,13 +171,7 @@ impl ContentStore {
     }
 
     fn stage(&self, source: &mut dyn Read, from: &str, limit: u64) -> Result<Staged, StoreError> {
-        let name =
-            format!("{}-{}", std::process::id(), self.serial.fetch_add(1, Ordering::Relaxed));
-        let path = self.root.join("staging").join(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        let mut file = file.map_err(StoreError::io("create", &path))?;
-        // From here on the staging file goes away unless it is kept.
-        let mut staged = Staged { path, size: 0, digest: Digest::from_raw([0; 32]) };
+        let mut escrow = self.escrow()?;
         let (mut hash, mut buffer) = (Sha256::new(), vec![0; COPY_BYTES]);
         loop {
             let read = source
@@ -164,24 +180,39 @@ impl ContentStore {
             if read == 0 {
                 break;
             }
-            staged.size += read as u64;
-            if staged.size > limit {
+            if escrow.size + read as u64 > limit {
                 return Err(StoreError::TooLarge { from: from.to_owned(), limit });
             }
             hash.update(&buffer[..read]);
-            file.write_all(&buffer[..read]).map_err(StoreError::io("write", &staged.path))?;
+            escrow.put(&buffer[..read])?;
         }
-        file.sync_all().map_err(StoreError::io("sync", &staged.path))?;
-        staged.digest = Digest::from_raw(hash.finalize().into());
-        Ok(staged)
+        let digest = Digest::from_raw(hash.finalize().into());
+        Ok(Staged { digest, escrow })
+    }
+
+    /// A file on its way into the store, under a name of its own until it is kept.
+    pub fn escrow(&self) -> Result<Escrow, StoreError> {
+        let name =
+            format!("{}-{}", std::process::id(), self.serial.fetch_add(1, Ordering::Relaxed));
+        let path = self.root.join("staging").join(name);
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let file = file.map_err(StoreError::io("create", &path))?;
+        Ok(Escrow { path, file, size: 0 })
+    }
+
+    /// Keeps a file whose bytes have this digest: whoever wrote them hashed them.
+    pub fn keep_escrow(&self, escrow: Escrow, digest: Digest) -> Result<(), StoreError> {
+        self.keep(Staged { digest, escrow })
     }
 
     fn keep(&self, staged: Staged) -> Result<(), StoreError> {
-        let path = self.path_of(&staged.digest);
+        let Staged { digest, escrow } = staged;
+        escrow.file.sync_all().map_err(StoreError::io("sync", &escrow.path))?;
+        let path = self.path_of(&digest);
         let folder = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(folder).map_err(StoreError::io("make the folder", folder))?;
         // Renaming over an equal file is harmless: the same digest, the same bytes.
-        fs::rename(&staged.path, &path).map_err(StoreError::io("rename into", &path))?;
+        fs::rename(&escrow.path, &path).map_err(StoreError::io("rename into", &path))?;
         let synced = File::open(folder).and_then(|f| f.sync_all());
         synced.map_err(StoreError::io("sync the folder", folder))
     }
@@ -193,8 +224,7 @@ impl ContentStore {
             return Ok(());
         }
         let json = serde_json::to_vec_pretty(record).unwrap_or_default();
-        let staged = self.stage(&mut json.as_slice(), "a record", u64::MAX)?;
-        fs::rename(&staged.path, &path).map_err(StoreError::io("rename into", &path))
+        self.put_small(&json, &path)
     }
 
     /// The note about a blob, if there is a readable one.
@@ -203,26 +233,38 @@ impl ContentStore {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
-    /// Remembers which blob a URI gave, for when its origin has it no more.
+    /// Remembers which file a URI gave, for when its origin has it no more.
     pub fn remember(&self, uri: &str, digest: &Digest) -> Result<(), StoreError> {
-        let path = self.name_path(uri);
-        let staged = self.stage(&mut digest.to_string().as_bytes(), "a name", u64::MAX)?;
-        fs::rename(&staged.path, &path).map_err(StoreError::io("rename into", &path))
+        if self.named(uri).as_ref() == Some(digest) {
+            return Ok(());
+        }
+        self.put_small(digest.to_string().as_bytes(), &self.name_path(uri))
     }
 
-    /// The blob that a URI gave when it was last read, if it is still here. Only a place to look:
-    /// whoever uses it proves it again.
+    /// A note appears whole. It is not synced: one that a crash tore is no note.
+    fn put_small(&self, bytes: &[u8], path: &Path) -> Result<(), StoreError> {
+        let mut escrow = self.escrow()?;
+        escrow.put(bytes)?;
+        fs::rename(&escrow.path, path).map_err(StoreError::io("rename into", path))
+    }
+
+    /// The digest that a URI gave when it was last read. Only a place to look: whoever uses it
+    /// proves it again.
+    pub fn named(&self, uri: &str) -> Option<Digest> {
+        fs::read_to_string(self.name_path(uri)).ok()?.parse().ok()
+    }
+
+    /// The blob that a URI gave when it was last read, if it is still here.
     pub fn remembered(&self, uri: &str) -> Option<Digest> {
-        let text = fs::read_to_string(self.name_path(uri)).ok()?;
-        let digest = text.parse().ok()?;
-        self.path_of(&digest).exists().then_some(digest)
+        self.named(uri).filter(|digest| self.path_of(digest).exists())
     }
 
     fn name_path(&self, uri: &str) -> PathBuf {
         self.root.join("names").join(Digest::of(uri.as_bytes()).hex())
     }
 
-    /// Removes the blobs that were not used for longest, until the store fits its bound. One
+    /// Removes what was not used for longest, files and unpacked packages, until the store fits
+    /// its bound. One
     /// process at a time does it; another that finds it being done returns at once.
     pub fn evict(&self) -> Result<u64, StoreError> {
         let lock_path = self.root.join("evict.lock");
@@ -239,7 +281,13 @@ impl ContentStore {
             if total <= self.bytes_max {
                 break;
             }
-            fs::remove_file(&blob.path).map_err(StoreError::io("remove", &blob.path))?;
+            match fs::remove_file(&blob.path) {
+                // Gone in between: it was damaged, and whoever noticed removed it.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("remove", &blob.path)(error));
+                }
+                _ => {}
+            }
             total -= blob.size;
             removed += blob.size;
         }
@@ -247,15 +295,21 @@ impl ContentStore {
     }
 
     fn blobs(&self) -> Result<Vec<Stored>, StoreError> {
-        let root = self.root.join("blobs");
         let mut found = Vec::new();
-        for folder in fs::read_dir(&root).map_err(StoreError::io("list", &root))?.flatten() {
-            let Ok(files) = fs::read_dir(folder.path()) else { continue };
-            for file in files.flatten() {
-                // Gone in between: another process evicted it.
-                let Ok(meta) = file.metadata() else { continue };
-                let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                found.push(Stored { path: file.path(), size: meta.len(), used });
+        for root in [self.root.join("blobs"), self.root.join("unpacked")] {
+            let folders = match fs::read_dir(&root) {
+                Ok(folders) => folders,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(StoreError::io("list", &root)(error)),
+            };
+            for folder in folders.flatten() {
+                let Ok(files) = fs::read_dir(folder.path()) else { continue };
+                for file in files.flatten() {
+                    // Gone in between: another process evicted it.
+                    let Ok(meta) = file.metadata() else { continue };
+                    let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                    found.push(Stored { path: file.path(), size: meta.len(), used });
+                }
             }
         }
         Ok(found)
@@ -274,12 +328,27 @@ impl ContentStore {
 }
 
 struct Staged {
-    path: PathBuf,
-    size: u64,
     digest: Digest,
+    escrow: Escrow,
 }
 
-impl Drop for Staged {
+/// A file being written to the store. Dropped, it leaves nothing behind.
+pub struct Escrow {
+    path: PathBuf,
+    file: File,
+    size: u64,
+}
+
+impl Escrow {
+    /// Writes on.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all(bytes).map_err(StoreError::io("write", &self.path))?;
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Drop for Escrow {
     fn drop(&mut self) {
         // After a rename there is nothing left under this name.
         let _ = fs::remove_file(&self.path);

@@ -2,7 +2,8 @@
 //!
 //! The order of installation is the resolver's; the creation time is the packages'; the keys are the
 //! discovered ones. Where the published image shows that its build chose otherwise among what the
-//! recipe allows, that choice is followed as a hint, if the policy allows it, and is on record.
+//! recipe allows, that choice is followed as a hint and is on record; what matches only by a hint
+//! that the policy does not allow is a gap.
 //! Invariant: a hint permutes the attested packages, picks among proven keys or sets the time; it
 //! can never bring in a byte. Where the provenance names no version, versions are tried, and none
 //! that fits is a gap. What is built is written to files of this attempt and to nothing else.
@@ -13,14 +14,16 @@ use super::{
     clues::Clues,
     examine::Examined,
     hints::{self, Allowed, KeyChoice, Order},
+    keep::LayerFiles,
     verify::{Fetched, Progress, VerifyOptions},
 };
 use crate::{
     material::{Gathered, Keys, MaterialError, PackageRequest, packages::Shelf},
     report::PlatformReport,
 };
-use attest::{Gap, GapCode, Level, Platform, recipe::Recipe};
+use attest::{Gap, GapCode, Platform, recipe::Recipe};
 use rebuild::{
+    apk::resolver::Rules,
     apko::{
         AssembleError, Assembly, AssemblyInput, Behaviour, BuildTimes, Depth, Discard,
         ImageConfiguration, IndexEntry, assemble, behaviour::search::PackageFacts,
@@ -61,14 +64,14 @@ async fn fill(
     let (keys, gathered) = gathered.map_err(answer_of)?;
     attempt.materials = gathered.materials.clone();
     progress.phase(&recipe.platform, "building");
+    let clues = Clues::read(&published.image, published.image.layer_descriptors().len());
     let job = Job {
         config,
         behaviour,
         platform: recipe.platform.clone(),
         keys,
         gathered,
-        clues: Clues::read(&published.image, published.image.layer_descriptors().len()),
-        allowed: Allowed::by(&workshop.policy),
+        clues: clues.clone(),
         threads: workshop.threads,
         folder: published.folder.path().join("rebuilt"),
         published_config: published.image.config_digest(),
@@ -99,15 +102,19 @@ async fn fill(
         super::keep::layout(keep, &published.image.subject, &made.files)
             .map_err(Answer::Operational)?;
     }
-    let extra_key = hints::unknown_key(&comparison.explanation);
-    if comparison.level < Level::Config
-        && !made.keys_complete
-        && let Some(path) = extra_key
-    {
-        let detail = format!("{path}: no source of keys that the policy lists vouches for it");
-        return Err(Answer::RecipeInvalid(vec![Gap::new(GapCode::Keys, detail)]));
+    let built = Box::new(Built { image: made.image, comparison });
+    let gaps = if built.level().is_reproduced() {
+        Allowed::by(&workshop.policy).lacking(&attempt.hints)
+    } else if made.keys_complete {
+        Vec::new()
+    } else {
+        hints::only_unknown_keys(&built.comparison.explanation, &clues).into_iter().collect()
+    };
+    if !gaps.is_empty() {
+        attempt.set_aside = Some(built);
+        return Err(Answer::RecipeInvalid(gaps));
     }
-    attempt.answer = Answer::Built(Box::new(Built { image: made.image, comparison }));
+    attempt.answer = Answer::Built(built);
     Ok(())
 }
 
@@ -141,6 +148,7 @@ async fn gather(
         store: &workshop.store,
         keys: &keys,
         spool: published.folder.path(),
+        escrow_local: true,
     };
     let arch = platform.architecture_with_variant();
     let gathered = shelf.gather(&repositories, &arch, &wanted).await?;
@@ -214,7 +222,6 @@ struct Job {
     keys: Keys,
     gathered: Gathered,
     clues: Clues,
-    allowed: Allowed,
     threads: usize,
     folder: PathBuf,
     published_config: attest::Digest,
@@ -235,9 +242,12 @@ struct Made {
 
 impl Job {
     fn run(self) -> Result<Made, Answer> {
-        let order = hints::order(&self.gathered, &self.config, &self.clues, &self.allowed);
-        let keys = hints::keys(&self.keys, &self.clues, &self.allowed);
-        let (times, mut used) = self.times()?;
+        // Where no version is named, the newest rules: a wrong order is a hint, or a mismatch.
+        let rules = self.behaviour.and_then(|behaviour| behaviour.resolver_rules());
+        let rules = rules.unwrap_or(Rules::NEWEST);
+        let order = hints::order(&self.gathered, &self.config, &self.clues, rules);
+        let keys = hints::keys(&self.keys, &self.clues);
+        let (times, mut used) = self.times();
         let behaviours = match self.behaviour {
             Some(behaviour) => vec![behaviour],
             None => {
@@ -246,10 +256,8 @@ impl Job {
             }
         };
         let plain = Trial { times, epoch: None };
-        let (behaviour, trial) = self.choose(&behaviours, &order, &keys, plain)?;
-        let sink = super::keep::LayerFiles::new(self.folder.clone());
-        let input = self.input(behaviour, &order, &keys, trial.times, Depth::Blobs);
-        let assembly = assemble(&input, &sink).map_err(assemble_answer)?;
+        let sink = LayerFiles::new(self.folder.clone());
+        let (behaviour, trial, assembly) = self.build(&behaviours, &order, &keys, plain, &sink)?;
         if let Some(epoch) = trial.epoch.or(times.source_date_epoch.flatten()) {
             used.retain(|hint: &UsedHint| hint.name != "epoch");
             used.push(UsedHint { name: "epoch", decided: Vec::new() });
@@ -259,72 +267,92 @@ impl Job {
     }
 
     /// The build's times: the packages' own, or the published creation time as a hint.
-    fn times(&self) -> Result<(BuildTimes, Vec<UsedHint>), Answer> {
+    fn times(&self) -> (BuildTimes, Vec<UsedHint>) {
         let plain = BuildTimes::default();
         let dates = self.gathered.packages.iter().map(|p| p.info.build_date);
         let default = plain.created(dates);
         let Some(created) = self.clues.created.map(|c| c.unix()) else {
-            return Ok((plain, Vec::new()));
+            return (plain, Vec::new());
         };
         if created == default {
-            return Ok((plain, Vec::new()));
-        }
-        if !self.allowed.epoch {
-            let detail = format!(
-                "the image was created at {created}, its newest package at {default}; the policy \
-                 does not allow the hint epoch"
-            );
-            return Err(Answer::RecipeInvalid(vec![Gap::new(GapCode::EpochUnknown, detail)]));
+            return (plain, Vec::new());
         }
         let times = BuildTimes { source_date_epoch: Some(Some(created)), build_date: None };
-        Ok((times, vec![UsedHint { name: "epoch", decided: Vec::new() }]))
+        (times, vec![UsedHint { name: "epoch", decided: Vec::new() }])
     }
 
-    /// Which behaviour and which times give the published configuration. With one version and times
-    /// that can't differ there is nothing to choose.
-    fn choose(
+    /// An epoch equal to the newest package's date leaves its mark in scripts only.
+    fn explicit(&self, plain: Trial) -> Option<Trial> {
+        let created = self.clues.created.map(|c| c.unix());
+        let epoch = created.filter(|_| plain.times.source_date_epoch.is_none())?;
+        let times = BuildTimes { source_date_epoch: Some(Some(epoch)), build_date: None };
+        Some(Trial { times, epoch: Some(epoch) })
+    }
+
+    /// Builds with the behaviour and the times that give the published configuration. Where one
+    /// version is named its image is built at once: mostly that is the one, and if not, it is the
+    /// answer unless other times give the published one.
+    fn build(
         &self,
         behaviours: &[Behaviour],
         order: &Order,
         keys: &KeyChoice,
         plain: Trial,
-    ) -> Result<(Behaviour, Trial), Answer> {
-        // An epoch equal to the newest package's date leaves its mark in scripts only.
-        let explicit = self
-            .clues
-            .created
-            .map(|c| c.unix())
-            .filter(|_| plain.times.source_date_epoch.is_none() && self.allowed.epoch);
-        let mut trials = vec![plain];
-        trials.extend(explicit.map(|epoch| Trial {
-            times: BuildTimes { source_date_epoch: Some(Some(epoch)), build_date: None },
-            epoch: Some(epoch),
-        }));
+        sink: &LayerFiles,
+    ) -> Result<(Behaviour, Trial, Assembly), Answer> {
+        let whole = |behaviour: Behaviour, trial: Trial| {
+            let input = self.input(behaviour, order, keys, trial.times, Depth::Blobs);
+            let assembly = assemble(&input, sink).map_err(assemble_answer)?;
+            Ok::<_, Answer>((behaviour, trial, assembly))
+        };
+        let explicit = self.explicit(plain);
+        if let [only] = behaviours {
+            let built = whole(*only, plain)?;
+            if self.is_published(&built.2) {
+                return Ok(built);
+            }
+            if let Some(trial) = explicit
+                && self.fits(*only, trial, order, keys)?
+            {
+                return whole(*only, trial);
+            }
+            return Ok(built);
+        }
         for behaviour in behaviours {
-            for trial in &trials {
-                let input = self.input(*behaviour, order, keys, trial.times, Depth::DiffIds);
-                match assemble(&input, &Discard) {
-                    Ok(made) if attest::Digest::of(&made.config) == self.published_config => {
-                        return Ok((*behaviour, *trial));
-                    }
-                    Ok(_) => {}
-                    Err(error) if behaviours.len() == 1 => return Err(assemble_answer(error)),
-                    Err(_) => {}
+            for trial in [Some(plain), explicit].into_iter().flatten() {
+                if self.fits(*behaviour, trial, order, keys)? {
+                    return whole(*behaviour, trial);
                 }
             }
         }
-        match behaviours {
-            [only] => Ok((*only, plain)),
-            _ => {
-                let detail = format!(
-                    "the provenance names no version of apko, and none of {} behaviours from {} \
-                     to {} gives this image",
-                    behaviours.len(),
-                    rebuild::apko::behaviour::OLDEST,
-                    rebuild::apko::behaviour::NEWEST
-                );
-                Err(Answer::RecipeInvalid(vec![Gap::new(GapCode::BuilderVersion, detail)]))
-            }
+        let detail = format!(
+            "the provenance names no version of apko, and none of {} behaviours from {} to {} \
+             gives this image",
+            behaviours.len(),
+            rebuild::apko::behaviour::OLDEST,
+            rebuild::apko::behaviour::NEWEST
+        );
+        Err(Answer::RecipeInvalid(vec![Gap::new(GapCode::BuilderVersion, detail)]))
+    }
+
+    fn is_published(&self, assembly: &Assembly) -> bool {
+        attest::Digest::of(&assembly.config) == self.published_config
+    }
+
+    /// True if this gives the published configuration. One that cannot be assembled does not; a
+    /// failure of this machine says nothing, and ends the attempt.
+    fn fits(
+        &self,
+        behaviour: Behaviour,
+        trial: Trial,
+        order: &Order,
+        keys: &KeyChoice,
+    ) -> Result<bool, Answer> {
+        let input = self.input(behaviour, order, keys, trial.times, Depth::DiffIds);
+        match assemble(&input, &Discard) {
+            Ok(made) => Ok(self.is_published(&made)),
+            Err(error) if error.gap().is_none() => Err(assemble_answer(error)),
+            Err(_) => Ok(false),
         }
     }
 

@@ -149,6 +149,9 @@ pub struct Attempt {
     pub materials: Vec<Material>,
     /// What happened.
     pub answer: Answer,
+    /// What was built where the answer is none the less that nothing can be said: for the record,
+    /// never for a level.
+    pub set_aside: Option<Box<Built>>,
     /// How long it took.
     pub spent: Spent,
     /// The source date epoch that was used, where it was a hint.
@@ -167,6 +170,7 @@ impl Attempt {
             searched: Vec::new(),
             materials: Vec::new(),
             answer,
+            set_aside: None,
             spent: Spent::default(),
             epoch: None,
             index_part: None,

@@ -8,7 +8,7 @@
 use attest::{Digest, time::Timestamp};
 use flate2::read::GzDecoder;
 use rebuild::{
-    apk::tar::{Reader, TarLimits},
+    apk::tar::{Reader, TarLimits, XATTR_PREFIX},
     compare::ImageBytes,
     go::tar::Kind,
 };
@@ -20,6 +20,8 @@ const LAYER_BYTES_MAX: u64 = 16 << 30;
 const DATABASE_BYTES_MAX: u64 = 256 << 20;
 /// Largest key file that is hashed.
 const KEY_BYTES_MAX: u64 = 64 << 10;
+/// How a key file begins (RFC 7468).
+const PEM_BEGIN: &[u8] = b"-----BEGIN PUBLIC KEY-----";
 /// Most key files that are looked at.
 const KEYS_MAX: usize = 256;
 
@@ -28,10 +30,20 @@ const KEYS_MAX: usize = 256;
 pub struct Clues {
     /// Package names in the order of the installed database; none where it was not found.
     pub installed: Option<Vec<(String, String)>>,
-    /// Digest of each file in `etc/apk/keys`, by its name.
-    pub keys: BTreeMap<String, Digest>,
+    /// Each file in `etc/apk/keys`, by its name.
+    pub keys: BTreeMap<String, SeenKey>,
     /// `created` of the image configuration.
     pub created: Option<Timestamp>,
+}
+
+/// A file in `etc/apk/keys`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenKey {
+    /// Digest of its bytes.
+    pub pin: Digest,
+    /// True for what apko writes there: a file in the form of a key, mode 0644, owned by root, and
+    /// nothing beside (attributes, links). Whether it is a key that works decides nothing.
+    pub plain: bool,
 }
 
 impl Clues {
@@ -64,7 +76,13 @@ impl Clues {
                     let file = String::from_utf8(file.to_vec()).ok().filter(|f| !f.is_empty());
                     if let Some(file) = file.filter(|_| self.keys.len() < KEYS_MAX) {
                         let bytes = tar.content(KEY_BYTES_MAX).ok()?;
-                        self.keys.insert(file, Digest::of(&bytes));
+                        let plain = (header.mode & 0o7777, header.uid, header.gid) == (0o644, 0, 0)
+                            && !header.pax.keys().any(|name| name.starts_with(XATTR_PREFIX))
+                            && file.ends_with(".pub")
+                            && !file.contains('/')
+                            && bytes.starts_with(PEM_BEGIN);
+                        let pin = Digest::of(&bytes);
+                        self.keys.insert(file, SeenKey { pin, plain });
                     }
                 }
             }

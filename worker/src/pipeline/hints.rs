@@ -1,12 +1,15 @@
 //! Choices that the recipe leaves open, and when the published image may make them.
 //!
+//! Every such choice is followed, because without it the image could only differ; a rebuild that
+//! matches by a choice which the policy does not allow is a gap, and one that differs all the same
+//! is a divergence, whatever the policy allows ([`Allowed::lacking`], [`only_unknown_keys`]).
 //! Invariant: an order of installation is a permutation of the attested packages, same names and
 //! same versions, else it is not used; a key is one that was proven elsewhere, byte for byte. What
 //! was chosen against our own order is named with every path that it decided.
 
-use super::{apko::PackageList, clues::Clues};
+use super::{apko::PackageList, attempt::UsedHint, clues::Clues};
 use crate::material::{Gathered, Keys, Material};
-use attest::policy::Policy;
+use attest::{Gap, GapCode, policy::Policy};
 use rebuild::{
     apk::resolver::{Repository, Resolver, Rules},
     apko::{Assembly, ImageConfiguration},
@@ -14,23 +17,50 @@ use rebuild::{
 };
 use std::collections::BTreeMap;
 
+/// Where apko puts the keys that may sign packages.
+const KEYS_FOLDER: &str = "etc/apk/keys";
+/// Longest detail of a gap: a few paths of 100 characters.
+const DETAIL_CHARS_MAX: usize = 500;
+
 /// Which hints the policy allows. Without a quorum (a person who verifies) all of them are; they are
 /// in the report.
 #[derive(Debug, Clone, Copy)]
-pub struct Allowed {
-    /// The creation time.
-    pub epoch: bool,
-    /// The order of installation.
-    pub install_order: bool,
-    /// Which of the proven keys are in the image.
-    pub key_set: bool,
-}
+pub struct Allowed<'a>(&'a Policy);
 
-impl Allowed {
+impl<'a> Allowed<'a> {
     /// By the policy's quorum.
-    pub fn by(policy: &Policy) -> Self {
-        let has = |name: &str| policy.quorum.as_ref().is_none_or(|q| q.hints.contains(name));
-        Self { epoch: has("epoch"), install_order: has("install-order"), key_set: has("key-set") }
+    pub fn by(policy: &'a Policy) -> Self {
+        Self(policy)
+    }
+
+    fn has(self, name: &str) -> bool {
+        self.0.quorum.as_ref().is_none_or(|quorum| quorum.hints.contains(name))
+    }
+
+    /// A gap for each hint that made a rebuild match and that the policy does not allow.
+    pub fn lacking(self, used: &[UsedHint]) -> Vec<Gap> {
+        used.iter().filter_map(|hint| self.lacking_one(hint)).collect()
+    }
+
+    fn lacking_one(self, hint: &UsedHint) -> Option<Gap> {
+        let conflicts = format!("{}-conflicts", hint.name);
+        let name = if !self.has(hint.name) {
+            hint.name
+        } else if !hint.decided.is_empty() && !self.has(&conflicts) {
+            &conflicts
+        } else {
+            return None;
+        };
+        let (code, what) = match hint.name {
+            "epoch" => (GapCode::EpochUnknown, "its time of creation"),
+            "key-set" => (GapCode::Keys, "which of the known keys it has"),
+            _ => (GapCode::UnpinnedMaterial, "the order in which packages were installed"),
+        };
+        let detail = format!(
+            "the recipe gives this image only with {what} taken from it; the policy does not \
+             allow the hint {name}"
+        );
+        Some(Gap::new(code, detail))
     }
 }
 
@@ -74,13 +104,13 @@ pub fn order(
     gathered: &Gathered,
     config: &ImageConfiguration,
     clues: &Clues,
-    allowed: &Allowed,
+    rules: Rules,
 ) -> Order {
     let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
     for (i, package) in gathered.packages.iter().enumerate() {
         by_name.insert(&package.info.name, i);
     }
-    let ours = resolved(gathered, config).filter(|names| permutes(names, &by_name));
+    let ours = resolved(gathered, config, rules).filter(|names| permutes(names, &by_name));
     let own: Vec<String> =
         ours.unwrap_or_else(|| gathered.packages.iter().map(|p| p.info.name.clone()).collect());
     let seen = clues.installed.as_ref().filter(|pairs| same_set(pairs, gathered));
@@ -90,9 +120,7 @@ pub fn order(
         names.iter().map(|n| gathered.packages[by_name[n.as_str()]].clone()).collect()
     };
     match theirs {
-        Some(theirs) if theirs != own && allowed.install_order => {
-            Order { packages: take(&theirs), hinted: true, ours: own }
-        }
+        Some(theirs) if theirs != own => Order { packages: take(&theirs), hinted: true, ours: own },
         _ => Order { packages: take(&own), hinted: false, ours: own },
     }
 }
@@ -117,7 +145,7 @@ fn same_set(pairs: &[(String, String)], gathered: &Gathered) -> bool {
 }
 
 /// What apko's resolver makes of the locked list over the indexes.
-fn resolved(gathered: &Gathered, config: &ImageConfiguration) -> Option<Vec<String>> {
+fn resolved(gathered: &Gathered, config: &ImageConfiguration, rules: Rules) -> Option<Vec<String>> {
     let repositories: Vec<Repository<'_>> = gathered
         .indexes
         .iter()
@@ -126,7 +154,7 @@ fn resolved(gathered: &Gathered, config: &ImageConfiguration) -> Option<Vec<Stri
     let mut world = config.contents.packages.clone();
     world.sort();
     world.dedup();
-    let resolution = Resolver::new(&repositories, Rules::NEWEST).resolve(&world).ok()?;
+    let resolution = Resolver::new(&repositories, rules).resolve(&world).ok()?;
     Some(resolution.names().into_iter().map(str::to_owned).collect())
 }
 
@@ -141,12 +169,12 @@ pub struct KeyChoice {
 }
 
 /// All known keys; or, as a hint, those of them that the image has.
-pub fn keys(keys: &Keys, clues: &Clues, allowed: &Allowed) -> KeyChoice {
-    let has = |name: &String, pin| clues.keys.get(name) == Some(&pin);
+pub fn keys(keys: &Keys, clues: &Clues) -> KeyChoice {
+    let has = |name: &String, pin| clues.keys.get(name).is_some_and(|seen| seen.pin == pin);
     let lacking =
         keys.known.iter().any(|(name, known)| !known.configured && !has(name, known.key.pin()));
     // An image in which no key was seen was not readable: that is no reason to leave keys out.
-    let hinted = lacking && allowed.key_set && !clues.keys.is_empty();
+    let hinted = lacking && !clues.keys.is_empty();
     let chosen = keys
         .known
         .iter()
@@ -159,12 +187,22 @@ pub fn keys(keys: &Keys, clues: &Clues, allowed: &Allowed) -> KeyChoice {
     KeyChoice { files, hinted, materials }
 }
 
-/// A key file that only the published image has.
-pub fn unknown_key(explanation: &Explanation) -> Option<String> {
-    explanation
-        .events
-        .iter()
-        .filter(|event| event.a.is_some() && event.b.is_none())
-        .filter_map(|event| event.path.clone())
-        .find(|path| path.starts_with("etc/apk/keys/"))
+/// The gap of an image that differs in nothing but keys that no listed source vouches for, where
+/// the lists are not complete. None where anything else differs, or where what was added is not
+/// just as discovery would have put it there: the file of a key, readable, without privileges.
+pub fn only_unknown_keys(explanation: &Explanation, clues: &Clues) -> Option<Gap> {
+    if !explanation.only_adds_below(KEYS_FOLDER) {
+        return None;
+    }
+    let paths: Vec<&str> = explanation.events.iter().filter_map(|e| e.path.as_deref()).collect();
+    let is_key = |path: &&str| {
+        let name = path.strip_prefix(KEYS_FOLDER).and_then(|rest| rest.strip_prefix('/'));
+        name.and_then(|name| clues.keys.get(name)).is_some_and(|seen| seen.plain)
+    };
+    if !paths.iter().all(is_key) {
+        return None;
+    }
+    let detail =
+        format!("{}: no source of keys that the policy lists vouches for it", paths.join(", "));
+    Some(Gap::new(GapCode::Keys, detail.chars().take(DETAIL_CHARS_MAX).collect::<String>()))
 }

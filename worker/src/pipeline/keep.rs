@@ -92,9 +92,7 @@ fn write(
         let path = layer_path(&image.folder, layer);
         let digest = digest_of(&path)?;
         let place = writer.path().join("blobs").join("sha256").join(digest.hex());
-        if !place.exists() {
-            fs::copy(&path, &place)?;
-        }
+        copy_whole(&path, &place)?;
     }
     writer.put_blob(&image.config)?;
     let platform = subject.platform.to_string().replace('/', "-");
@@ -102,6 +100,22 @@ fn write(
     let descriptor = writer.put_manifest(media::OCI_MANIFEST, &image.manifest)?;
     writer.tag(&repository, &platform.parse()?, &descriptor)?;
     Ok(())
+}
+
+/// Copies a file under a name that says its digest: whole, or not at all. What is there already
+/// under that name stays only if its bytes are those.
+fn copy_whole(path: &Path, place: &Path) -> io::Result<()> {
+    let there = fs::symlink_metadata(place).is_ok_and(|meta| meta.is_file());
+    if there && digest_of(place)? == digest_of(path)? {
+        return Ok(());
+    }
+    let staging = place.with_extension("new");
+    let copied = fs::copy(path, &staging)
+        .and_then(|_| File::open(&staging)?.sync_all())
+        .and_then(|()| fs::rename(&staging, place));
+    copied.inspect_err(|_| {
+        let _ = fs::remove_file(&staging);
+    })
 }
 
 fn digest_of(path: &Path) -> io::Result<Digest> {

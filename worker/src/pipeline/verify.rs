@@ -158,10 +158,11 @@ async fn one(
         // A trusted statement could not be used: what it says might be what was built.
         not_rebuildable(&mut report, gaps.clone());
     }
-    let explanation = match best.answer {
-        Answer::Built(built) => Some(built.comparison.explanation),
-        _ => None,
+    let built = match best.answer {
+        Answer::Built(built) => Some(built),
+        _ => best.set_aside,
     };
+    let explanation = built.map(|built| built.comparison.explanation);
     Judged { report, explanation, index_part: best.index_part }
 }
 
@@ -185,8 +186,8 @@ pub async fn fetch(
     Ok(Fetched { image: image.map_err(|e| e.to_string())?, folder })
 }
 
-/// Tries the recipes in order; one that rebuilds the image is proof, otherwise the first that built
-/// anything stands for all.
+/// Tries the recipes in order; one that rebuilds the image is proof, otherwise [`rank`] says which
+/// stands for all.
 pub async fn attempts(
     workshop: &Workshop,
     published: &Fetched,
@@ -197,8 +198,9 @@ pub async fn attempts(
     let mut best: Option<Attempt> = None;
     for recipe in recipes {
         let attempt = apko::attempt(workshop, published, recipe, options, progress).await;
-        let done = attempt.level() >= workshop.level();
-        if best.as_ref().is_none_or(|best| rank(&attempt) > rank(best)) {
+        let required = workshop.level();
+        let done = attempt.level() >= required && attempt.level().is_reproduced();
+        if best.as_ref().is_none_or(|best| rank(&attempt, required) > rank(best, required)) {
             best = Some(attempt);
         }
         if done {
@@ -208,18 +210,21 @@ pub async fn attempts(
     best
 }
 
-/// What speaks loudest where several recipes were tried and none rebuilt the image.
-fn rank(attempt: &Attempt) -> (u8, Level) {
+/// What speaks loudest where several recipes were tried and none rebuilt the image. "It builds
+/// something else" accuses, and may be said only where every recipe was built: while another could
+/// not be tried, or may not be, that one speaks.
+fn rank(attempt: &Attempt, required: Level) -> (u8, Level) {
+    let level = attempt.level();
     let kind = match attempt.answer {
-        Answer::Built(_) => 5,
-        // Nothing may be concluded from the others while one could not be tried.
-        Answer::Operational(_) => 4,
-        Answer::InputGone(_) => 3,
-        Answer::Limit { .. } => 2,
+        Answer::Built(_) if level >= required && level.is_reproduced() => 6,
+        Answer::Operational(_) => 5,
+        Answer::InputGone(_) => 4,
+        Answer::Limit { .. } => 3,
+        Answer::RecipeInvalid(_) => 2,
         Answer::BuildFailed { .. } => 1,
-        Answer::RecipeInvalid(_) => 0,
+        Answer::Built(_) => 0,
     };
-    (kind, attempt.level())
+    (kind, level)
 }
 
 impl Workshop {
@@ -301,6 +306,10 @@ fn fill(report: &mut PlatformReport, attempt: &Attempt, level: Level) {
     report.seconds.fetch += attempt.spent.fetch;
     report.seconds.build = attempt.spent.build;
     report.seconds.compare = attempt.spent.compare;
+    if let Some(built) = &attempt.set_aside {
+        fill_built(report, built, level);
+        report.level = Level::None;
+    }
     match &attempt.answer {
         Answer::Built(built) => fill_built(report, built, level),
         Answer::RecipeInvalid(gaps) => not_rebuildable(report, gaps.clone()),

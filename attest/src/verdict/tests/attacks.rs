@@ -225,6 +225,21 @@ fn an_expired_worker_record() {
 }
 
 #[test]
+fn a_worker_whose_clock_is_off_by_a_day() {
+    // Nothing is ordered by a worker's clock: where the coordinator is pinned, its lease says when.
+    for off in [-86_400, 86_400] {
+        let mut fleet = fleet();
+        fleet.observe_with(0, 1, same(), |o, _| o.observed_at = time(NOON + off));
+        assert_eq!(fleet.outcome(), "reproduced", "{off}");
+        // Nor does it make a dissent earlier or later than it was.
+        let mut fleet = self::fleet();
+        fleet.observe(0, 1, same());
+        fleet.observe_with(2, 1, other(1), |o, _| o.observed_at = time(NOON + off));
+        assert_eq!(fleet.outcome(), "disputed", "{off}");
+    }
+}
+
+#[test]
 fn the_lease_of_another_worker() {
     let mut fleet = fleet();
     let (_, theirs) = fleet.prepared(2, 1, same());
@@ -550,4 +565,20 @@ fn a_worker_cannot_open_the_job_again_by_saying_so() {
     observation.attempt = Attempt(1 << 50);
     fleet.file(observation.sign(&keys().workers[0]).unwrap());
     assert_eq!(fleet.judge().attempts, 1);
+}
+
+/// Found by the simulator: whichever copy came first decided whether the forged one was listed.
+#[test]
+fn a_copy_with_a_forged_signature_changes_nothing_wherever_it_stands() {
+    let mut fleet = fleet();
+    fleet.observe(0, 1, same());
+    let expected = fleet.judge().to_canonical_json().unwrap();
+    let genuine = fleet.set.observations.last().unwrap().envelope.clone();
+    let forged =
+        Envelope::sign(&keys().stranger, &genuine.payload_type, genuine.payload.clone()).unwrap();
+    assert_eq!(forged.observation_id(), genuine.observation_id());
+    fleet.file(forged);
+    assert_eq!(fleet.judge().to_canonical_json().unwrap(), expected, "behind it");
+    fleet.set.observations.reverse();
+    assert_eq!(fleet.judge().to_canonical_json().unwrap(), expected, "before it");
 }

@@ -180,7 +180,7 @@ fn a_weaker_tier_does_not_count() {
         gaps: vec![],
         evidence: vec![],
     };
-    let judgement = crate::verdict::judge_on(&fleet.policy, &fleet.set, basis);
+    let judgement = crate::verdict::judge_and_needs_on(&fleet.policy, &fleet.set, basis).0;
     assert_eq!(judgement.outcome.as_str(), "inconclusive");
     assert!(judgement.not_counted[0].why.starts_with("below-tier"));
 }

@@ -63,6 +63,7 @@ impl Fleet {
             listen_http: loopback,
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             verifier_id: "https://demo.assay.test/coordinator".to_owned(),
+            publish: None,
         };
         init(&home, &options)?;
         let roots = operators()?;
@@ -172,7 +173,8 @@ impl Fleet {
         image: &DemoImage,
         platform: &v1::PlatformState,
     ) -> Result<(), Failure> {
-        let request = v1::EvidenceRequest { subject: platform.subject.clone() };
+        let request =
+            v1::EvidenceRequest { subject: platform.subject.clone(), explanations: false };
         let evidence = self.client.evidence(request).await.map_err(failed)?.into_inner();
         let folder = self.folder.join("evidence");
         fs::create_dir_all(&folder)?;

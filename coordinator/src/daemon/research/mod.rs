@@ -23,7 +23,6 @@ use crate::{
 use attest::{
     Digest, Repository,
     id::{JobId, JournalPosition},
-    time::Timestamp,
     verdict::Finding,
 };
 use serde_json::{Map, Value};
@@ -202,7 +201,7 @@ pub fn page(core: &Core, asked: &Asked) -> Result<Page, StoreError> {
     let rows_max = asked.rows_max.clamp(1, ROWS_MAX);
     let mut filling = Filling { rows: Vec::new(), bytes: 0, at: asked.from, rows_max };
     let done = match asked.table {
-        Table::Transitions => scan(&mut reading, &mut filling)?,
+        Table::Transitions | Table::Verdicts => scan(&mut reading, &mut filling)?,
         Table::Tags if asked.repository.is_none() => scan(&mut reading, &mut filling)?,
         _ => merged(&mut reading, &mut filling)?,
     };
@@ -278,6 +277,7 @@ fn scan(reading: &mut Reading<'_>, filling: &mut Filling) -> Result<bool, StoreE
         for stored in records {
             let rows = match (stored.kind, reading.asked.table) {
                 (Kind::TRANSITION, Table::Transitions) => steps::row(reading, &stored)?,
+                (Kind::VERDICT, Table::Verdicts) => steps::verdict(reading, &stored)?,
                 (Kind::TAG_SEEN, Table::Tags) => of_tag(reading, &stored),
                 _ => Vec::new(),
             };
@@ -298,7 +298,6 @@ fn of_history(reading: &mut Reading<'_>, row: &HistoryRow) -> Result<Vec<Row>, S
         (Table::Observations, HistoryEvent::Observation { .. }) => observed::row(reading, row),
         (Table::Materials, HistoryEvent::Observation { .. }) => observed::materials(reading, row),
         (Table::Diffs, HistoryEvent::Observation { .. }) => observed::differences(reading, row),
-        (Table::Verdicts, HistoryEvent::Verdict { .. }) => steps::verdict(reading, row),
         _ => Ok(Vec::new()),
     }
 }
@@ -362,11 +361,6 @@ fn of_tag(reading: &Reading<'_>, stored: &Stored) -> Vec<Row> {
 /// Milliseconds as seconds with a fraction.
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
-}
-
-/// A time of the journal, for rows that have no better one.
-fn time_of(core: &Core, position: JournalPosition) -> Result<Option<Timestamp>, StoreError> {
-    Ok(core.store.record(position)?.map(|stored| stored.time))
 }
 
 #[cfg(test)]

@@ -1,52 +1,48 @@
 //! Rows of verdicts, as intervals, and of the steps that jobs take.
 //!
-//! Invariant: a verdict stands until the next one of its job. A step is shown with the state that
-//! it leads to; the state before follows from the kind of step, because that is all that a journal
-//! read from the middle can say.
+//! Invariant: a verdict stands until the next one of its job, and one that opened the job again is a
+//! verdict too. A step is shown with the state that it leads to; the state before follows from the
+//! kind of step, because that is all that a journal read from the middle can say.
 
-use super::{Reading, Row, Table, time_of};
+use super::{Reading, Row, Table};
 use crate::{
     journal::{Kind, Stored},
     queue::{Change, ReopenReason, Transition},
-    store::{HistoryEvent, HistoryRow, StoreError},
+    store::StoreError,
 };
-use attest::{dsse::Envelope, vsa::VerdictRecord};
+use attest::{dsse::Envelope, id::JobId, vsa::VerdictRecord};
 
-pub(super) fn verdict(reading: &mut Reading<'_>, of: &HistoryRow) -> Result<Vec<Row>, StoreError> {
-    let HistoryEvent::Verdict { outcome } = &of.event else { return Ok(Vec::new()) };
-    let mut row = Row::new(Table::Verdicts);
-    row.set("position", of.position.0);
-    row.text("job", of.job);
-    row.set("attempt", of.attempt.0);
-    reading.subject(&mut row, &of.job)?;
-    row.set("outcome", outcome.as_str());
-    row.text("from", of.time);
-    let store = &reading.core.store;
-    let key = reading.core.loaded.public_key();
+pub(super) fn verdict(reading: &mut Reading<'_>, stored: &Stored) -> Result<Vec<Row>, StoreError> {
+    let core = reading.core;
     let open = |stored: &Stored| {
         let envelope = Envelope::parse(&stored.body).ok()?;
-        VerdictRecord::open(&envelope, key).ok()
+        VerdictRecord::open(&envelope, core.loaded.public_key()).ok()
     };
-    if let Some(record) = store.record(of.position)?.and_then(|stored| open(&stored)) {
-        row.text("from", record.judged_at);
-        let finding = &record.finding;
-        let level = serde_json::to_value(finding.outcome.level()).unwrap_or_default();
-        row.set("level", level);
-        row.set("reason", finding.reason.as_str());
-        row.set("k", finding.k);
-        row.set("n", finding.n);
-        row.set("required", finding.required);
-        row.text("policy_digest", finding.policy);
+    let Some(record) = open(stored) else { return Ok(Vec::new()) };
+    let finding = &record.finding;
+    let subject = &finding.subject;
+    if !reading.wants(&subject.repository, &subject.digest) {
+        return Ok(Vec::new());
     }
-    let next = store.records_about(Kind::VERDICT, &of.job.0, of.position.next(), 1)?;
-    if let Some(next) = next.first() {
-        let judged = open(next).map(|record| record.judged_at);
-        let until = match judged {
-            Some(at) => Some(at),
-            None => time_of(reading.core, next.position)?,
-        };
-        row.maybe("until", until);
-    }
+    let mut row = Row::new(Table::Verdicts);
+    row.set("position", stored.position.0);
+    row.text("job", JobId(stored.about));
+    row.set("attempt", finding.attempts);
+    row.text("image_repository", &subject.repository);
+    row.text("manifest_digest", subject.digest);
+    row.text("platform", &subject.platform);
+    row.set("outcome", finding.outcome.as_str());
+    row.set("level", serde_json::to_value(finding.outcome.level()).unwrap_or_default());
+    row.set("reason", finding.reason.as_str());
+    row.set("k", finding.k);
+    row.set("n", finding.n);
+    row.set("required", finding.required);
+    row.text("policy_digest", finding.policy);
+    row.text("from", record.judged_at);
+    let after = stored.position.next();
+    let next = core.store.records_about(Kind::VERDICT, &stored.about, after, 1)?;
+    let until = next.first().map(|next| open(next).map_or(next.time, |record| record.judged_at));
+    row.maybe("until", until);
     Ok(vec![row])
 }
 

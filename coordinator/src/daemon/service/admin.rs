@@ -5,7 +5,10 @@
 
 use super::{Core, client, refusal_status, store_status};
 use crate::{
-    daemon::roster::{Roster, RosterError},
+    daemon::{
+        publish,
+        roster::{Roster, RosterError},
+    },
     journal::NewRecord,
     queue::{Event, Reply},
     store::nothing,
@@ -15,9 +18,14 @@ use proto::{convert, status, v1, v1::admin_service_server::AdminService};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
+/// Most publications of one answer: the evidence of each is read.
+const PENDING_MAX: usize = 1000;
+
 /// The service.
 pub struct Admin {
-    pub(super) core: Arc<Core>,
+    core: Arc<Core>,
+    /// One record at a time: each is checked against those before it.
+    taking: Arc<tokio::sync::Mutex<()>>,
 }
 
 fn roster_status(error: &RosterError) -> Status {
@@ -32,7 +40,27 @@ fn roster_status(error: &RosterError) -> Status {
     }
 }
 
+fn pending(publication: &publish::run::Pending) -> v1::PendingPublication {
+    let (failures, problem) = publication.failed.clone().unwrap_or_default();
+    let mut row = v1::PendingPublication { failures, problem, ..Default::default() };
+    match &publication.plan {
+        Ok(plan) => {
+            row.image = format!("{}@{}", plan.repository, plan.subject.digest);
+            row.platform = plan.platform.as_ref().map(ToString::to_string).unwrap_or_default();
+            row.target = plan.target.to_string();
+            row.attested = plan.attestation.is_some();
+            row.evidence = plan.attaches_evidence();
+        }
+        Err(problem) => row.problem.clone_from(problem),
+    }
+    row
+}
+
 impl Admin {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self { core, taking: Arc::default() }
+    }
+
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let client = client(&self.core, request)?;
         if client.administrator {
@@ -41,18 +69,28 @@ impl Admin {
         Err(status::refused(format!("{} is no administrator", client.name)))
     }
 
-    /// Checks a record against the roster, keeps it, and reads the roster again.
+    /// Checks a record against the roster, keeps it, and goes on with the roster that has it.
     async fn take(
         &self,
         bytes: &[u8],
         check: impl FnOnce(&mut Roster, &Envelope) -> Result<NewRecord, RosterError>,
     ) -> Result<u64, Status> {
         let envelope = convert::envelope("record_envelope", bytes)?;
+        let one = Arc::clone(&self.taking).lock_owned().await;
         let mut roster = Roster::clone(&self.core.roster());
         let record = check(&mut roster, &envelope).map_err(|e| roster_status(&e))?;
-        let kept = self.core.store.append(vec![record]).await.map_err(|e| store_status(&e))?;
-        self.core.refresh_roster().map_err(|e| roster_status(&e))?;
-        Ok(kept.first.0)
+        let core = Arc::clone(&self.core);
+        // A task of its own: a caller that goes away must not part journal and roster.
+        let kept = tokio::spawn(async move {
+            let kept = core.store.append(vec![record]).await;
+            if kept.is_ok() {
+                core.go_on_with(roster);
+            }
+            drop(one);
+            kept
+        });
+        let kept = kept.await.map_err(status::unavailable)?;
+        Ok(kept.map_err(|e| store_status(&e))?.first.0)
     }
 }
 
@@ -135,6 +173,24 @@ impl AdminService for Admin {
             Reply::Refused(refusal) => Err(refusal_status(refusal)),
             _ => Ok(Response::new(v1::UnparkResponse {})),
         }
+    }
+
+    async fn publish(
+        &self,
+        request: Request<v1::PublishRequest>,
+    ) -> Result<Response<v1::PublishResponse>, Status> {
+        self.admit(&request)?;
+        let message = request.into_inner();
+        let limit = (message.rows_max as usize).clamp(1, PENDING_MAX);
+        let found = publish::run::pending(&self.core, limit).map_err(|e| store_status(&e))?;
+        if !message.dry_run {
+            self.core.publishing.try_now();
+        }
+        Ok(Response::new(v1::PublishResponse {
+            publications: found.0.iter().map(pending).collect(),
+            more: found.1,
+            configured: self.core.loaded.config.publish.is_some(),
+        }))
     }
 
     async fn status(

@@ -1,10 +1,11 @@
 //! Submit, Watch, Get, History, Evidence: what is asked about images.
 
-use super::{Core, client, store_status, watches};
+use super::{Core, client, quota::Submissions, store_status, watches};
 use crate::{
     daemon::{
         evidence::{self, SubmittedImage, about_image},
         intake::{self, IntakeError},
+        publish,
         research::{self, Table},
     },
     journal::Kind,
@@ -20,12 +21,32 @@ use tonic::{Request, Response, Status};
 /// Longest time that a call is held.
 const HOLD_SECONDS_MAX: u32 = 60;
 
+/// Between two looks at an image that a held call follows: under load everything changes often.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// The service.
 pub struct Images {
-    pub(super) core: Arc<Core>,
+    core: Arc<Core>,
+    submissions: Submissions,
 }
 
 impl Images {
+    /// With the configuration's quota of submissions.
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        let submissions = Submissions::new(core.loaded.config.limits.submissions_per_minute);
+        Self { core, submissions }
+    }
+
+    /// One more submission of this client, if it may.
+    fn count_submission(&self, client: &str) -> Result<(), Status> {
+        self.submissions.take(client, std::time::Instant::now()).map_err(|wait| {
+            let most = self.submissions.per_minute();
+            let why = format!("expected at most {most} submissions of {client} in a minute");
+            // A whole number of seconds, so that who waits that long is let in.
+            status::exhausted(why, Duration::from_secs(wait.as_secs() + 1))
+        })
+    }
+
     fn image(&self, repository: &Repository, digest: &Digest) -> Result<SubmittedImage, Status> {
         let about = about_image(repository, digest);
         let found = self.core.store.newest_about(Kind::EVIDENCE, &about);
@@ -78,7 +99,8 @@ impl Images {
         state.outcome_envelope = verdict.body;
         let published = store.newest_about(Kind::PUBLICATION, &job.0);
         if let Some(published) = published.map_err(|e| store_status(&e))? {
-            state.attestation = published.body;
+            let attestation = publish::attestation(&published.body);
+            state.attestation = attestation.unwrap_or_default().to_vec();
         }
         Ok(())
     }
@@ -142,8 +164,9 @@ fn intake_status(error: &IntakeError) -> Status {
         IntakeError::Image(image) => match image.kind() {
             ErrorKind::NotFound => status::missing(error),
             ErrorKind::Denied | ErrorKind::NetworkRefused => status::refused(error),
-            ErrorKind::Unavailable | ErrorKind::Truncated => status::unavailable(error),
-            _ => status::malformed(error),
+            // Only the words of the call are the caller's mistake: what a registry sends is not.
+            ErrorKind::Reference => status::malformed(error),
+            _ => status::unavailable(error),
         },
         IntakeError::Store(store) => store_status(store),
         IntakeError::Layout(_) | IntakeError::Spec(_) | IntakeError::Evidence(_) => {
@@ -200,6 +223,7 @@ impl ImageService for Images {
             .image
             .parse()
             .map_err(|e: oci::reference::ReferenceError| status::malformed(e))?;
+        self.count_submission(&client.name)?;
         let image = intake::submit(&self.core, &reference, Tenant(client.name), class).await;
         let image = image.map_err(|e| intake_status(&e))?;
         Ok(Response::new(v1::SubmitImageResponse {
@@ -226,9 +250,15 @@ impl ImageService for Images {
             if state.state_digest != message.known_state {
                 return Ok(Response::new(state));
             }
-            if tokio::time::timeout_at(until, changes.changed()).await.is_err() {
+            let again = tokio::select! {
+                changed = changes.changed() => changed.is_ok(),
+                () = tokio::time::sleep_until(until) => false,
+                () = self.core.stopping.cancelled() => false,
+            };
+            if !again {
                 return Ok(Response::new(state));
             }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
@@ -249,15 +279,18 @@ impl ImageService for Images {
     ) -> Result<Response<v1::HistoryResponse>, Status> {
         client(&self.core, &request)?;
         let asked = asked(&request.into_inner())?;
-        let page = research::page(&self.core, &asked).map_err(|e| store_status(&e))?;
-        let end_cursor = page.end.to_string();
-        let columns = asked.table.columns().iter().map(|c| c.name.to_owned()).collect();
-        Ok(Response::new(v1::HistoryResponse {
-            rows: page.rows,
-            next_cursor: if page.done { String::new() } else { end_cursor.clone() },
-            end_cursor,
-            columns,
-        }))
+        aside(&self.core, move |core| {
+            let page = research::page(core, &asked).map_err(|e| store_status(&e))?;
+            let end_cursor = page.end.to_string();
+            let columns = asked.table.columns().iter().map(|c| c.name.to_owned()).collect();
+            Ok(v1::HistoryResponse {
+                rows: page.rows,
+                next_cursor: if page.done { String::new() } else { end_cursor.clone() },
+                end_cursor,
+                columns,
+            })
+        })
+        .await
     }
 
     async fn evidence(
@@ -265,16 +298,24 @@ impl ImageService for Images {
         request: Request<v1::EvidenceRequest>,
     ) -> Result<Response<v1::EvidenceResponse>, Status> {
         client(&self.core, &request)?;
-        let subject = convert::subject(request.into_inner().subject.as_ref())?;
-        let jobs = self.core.store.jobs_of(&subject.repository, &subject.digest);
-        for job in jobs.map_err(|e| store_status(&e))? {
-            let set = evidence::set_of(&self.core, &job).map_err(status::unavailable)?;
-            if let Some(set) = set.filter(|set| set.subject == subject) {
-                let evidence_set = set.to_canonical_json().map_err(status::unavailable)?;
-                return Ok(Response::new(v1::EvidenceResponse { evidence_set }));
+        let message = request.into_inner();
+        let subject = convert::subject(message.subject.as_ref())?;
+        aside(&self.core, move |core| {
+            let jobs = core.store.jobs_of(&subject.repository, &subject.digest);
+            for job in jobs.map_err(|e| store_status(&e))? {
+                let set = evidence::set_of(core, &job).map_err(status::unavailable)?;
+                if let Some(set) = set.filter(|set| set.subject == subject) {
+                    let explanations = match message.explanations {
+                        true => evidence::explanations(core, &set).map_err(|e| store_status(&e))?,
+                        false => Vec::new(),
+                    };
+                    let evidence_set = set.to_canonical_json().map_err(status::unavailable)?;
+                    return Ok(v1::EvidenceResponse { evidence_set, explanations });
+                }
             }
-        }
-        Err(status::missing(format!("nothing is known of {subject}")))
+            Err(status::missing(format!("nothing is known of {subject}")))
+        })
+        .await
     }
 
     async fn add_watch(
@@ -303,4 +344,14 @@ impl ImageService for Images {
         watches::remove(&self.core, &client, &request.into_inner().watch).await?;
         Ok(Response::new(v1::RemoveWatchResponse {}))
     }
+}
+
+/// Answers from many records, on a thread of its own: other calls do not wait for the disk.
+async fn aside<T: Send + 'static>(
+    core: &Arc<Core>,
+    answer: impl FnOnce(&Core) -> Result<T, Status> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    let core = Arc::clone(core);
+    let answered = tokio::task::spawn_blocking(move || answer(&core)).await;
+    answered.map_err(status::unavailable)?.map(Response::new)
 }

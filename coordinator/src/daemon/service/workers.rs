@@ -8,41 +8,46 @@ use crate::{
     daemon::judge,
     journal::{Kind, NewRecord},
     queue::{Event, Reply, Report, Role, Said, Submission},
-    store::{Notice, nothing},
+    store::nothing,
 };
 use attest::{
     Digest,
     dsse::Envelope,
-    id::WorkerId,
+    id::{OperatorId, WorkerId},
     observation::{Observation, Outcome},
     record::{Receipt, Record},
 };
 use proto::{convert, status, v1, v1::worker_service_server::WorkerService};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::broadcast::error::RecvError, time::Instant};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 /// Longest time that a call is held.
 const HOLD_SECONDS_MAX: u32 = 60;
 /// Largest explanation that is kept.
-const EXPLANATION_BYTES_MAX: usize = 3 << 20;
+pub(super) const EXPLANATION_BYTES_MAX: usize = 3 << 20;
 
 /// The service.
 pub struct Workers {
     pub(super) core: Arc<Core>,
 }
 
+/// The worker that calls, and its operator.
+pub(super) fn enrolled<T>(
+    core: &Core,
+    request: &Request<T>,
+) -> Result<(WorkerId, OperatorId), Status> {
+    let worker = WorkerId(peer(request)?.0);
+    let roster = core.roster();
+    let found = roster.worker(&worker).ok_or_else(|| {
+        status::refused(format!("worker {worker} is not enrolled, or was revoked"))
+    })?;
+    Ok((worker, found.operator.clone()))
+}
+
 impl Workers {
-    fn enrolled<T>(
-        &self,
-        request: &Request<T>,
-    ) -> Result<(WorkerId, attest::id::OperatorId), Status> {
-        let worker = WorkerId(peer(request)?.0);
-        let roster = self.core.roster();
-        let found = roster.worker(&worker).ok_or_else(|| {
-            status::refused(format!("worker {worker} is not enrolled, or was revoked"))
-        })?;
-        Ok((worker, found.operator.clone()))
+    fn enrolled<T>(&self, request: &Request<T>) -> Result<(WorkerId, OperatorId), Status> {
+        enrolled(&self.core, request)
     }
 
     async fn desired(&self, report: &Report) -> Result<crate::queue::Desired, Status> {
@@ -77,7 +82,7 @@ impl Workers {
 
 fn report(
     worker: WorkerId,
-    operator: attest::id::OperatorId,
+    operator: OperatorId,
     message: &v1::SyncRequest,
 ) -> Result<Report, Status> {
     let capabilities = message.capabilities.clone().unwrap_or_default();
@@ -109,26 +114,25 @@ impl WorkerService for Workers {
         let report = report(worker, operator, &message)?;
         let hold = Duration::from_secs(u64::from(message.wait_seconds.min(HOLD_SECONDS_MAX)));
         let until = Instant::now() + hold;
-        let mut notices = self.core.store.notices();
+        // Registered before the queue is asked, so that no wake falls between.
+        let held = report.waits.then(|| self.core.wakes.hold(&*self.core.store, worker));
         let desired = loop {
             let desired = self.desired(&report).await?;
             let idle = desired.offers.is_empty() && desired.stop.is_empty();
-            if !idle || !woken(&mut notices, worker, until).await {
+            let Some(call) = held.as_ref().filter(|_| idle) else { break desired };
+            if !call.woken(until, &self.core.stopping).await {
                 break desired;
             }
         };
-        if report.waits {
-            let _ = self.core.store.act(Event::Hangup { worker }, nothing()).await;
-        }
-        let end = self.core.store.end();
-        let lost = message.holds_receipts && message.newest_receipt_position >= end.0;
+        drop(held);
+        let lost_from = self.lost_from(worker, &message)?;
         Ok(Response::new(v1::SyncResponse {
             offers: self.offers(&desired)?,
             stop: desired.stop.iter().map(ToString::to_string).collect(),
             next_sync_seconds: if message.leases.is_empty() { 1 } else { 15 },
             coordinator_time: judge::now().unix(),
-            resubmit: lost,
-            resubmit_from_position: if lost { end.0 } else { 0 },
+            resubmit: lost_from.is_some(),
+            resubmit_from_position: lost_from.unwrap_or(0),
         }))
     }
 
@@ -194,6 +198,7 @@ impl WorkerService for Workers {
             ));
         }
         let (job, lease) = (submission.job, submission.lease);
+        self.about_the_job(&observation)?;
         let filed = self.core.store.complete(submission, message.envelope.clone()).await;
         let filed = filed.map_err(|e| store_status(&e))?;
         self.keep_explanation(&observation, message.explanation).await;
@@ -229,6 +234,56 @@ impl WorkerService for Workers {
 }
 
 impl Workers {
+    /// From which position on this worker must send its results again: its newest receipt names a
+    /// record that is not here, or another one stands there. A restored journal grows past the
+    /// positions that it lost, so positions tell nothing of how much is missing: every result is
+    /// asked for, and those that are here are answered as duplicates.
+    fn lost_from(
+        &self,
+        worker: WorkerId,
+        message: &v1::SyncRequest,
+    ) -> Result<Option<u64>, Status> {
+        if !message.holds_receipts {
+            return Ok(None);
+        }
+        let (end, newest) = (self.core.store.end(), message.newest_receipt_position);
+        let lost = if newest >= end.0 {
+            true
+        } else if message.newest_receipt_observation.is_empty() {
+            false
+        } else {
+            let id = convert::observation(&message.newest_receipt_observation)?;
+            let found = self.core.store.observation(&id).map_err(|e| store_status(&e))?;
+            found.is_none_or(|stored| stored.position.0 != newest)
+        };
+        if lost {
+            tracing::error!(
+                worker.id = %worker,
+                receipt.position = newest,
+                journal.end = end.0,
+                "a worker holds a receipt for a record that this journal lacks: acknowledged \
+                 records were lost; the worker is asked for its results again"
+            );
+        }
+        Ok(lost.then_some(0))
+    }
+
+    /// Refuses what is about another subject than the job that it answers: it would fill a slot and
+    /// could never count.
+    fn about_the_job(&self, observation: &Observation) -> Result<(), Status> {
+        let job = self.core.store.job(&observation.job).map_err(|e| store_status(&e))?;
+        match job {
+            Some(job) if job.spec.subject != observation.subject => {
+                Err(status::malformed(format!(
+                    "expected an observation of {}, found one of {}, which is about another \
+                     subject than the job's",
+                    job.spec.subject, observation.subject
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The observation, if the worker that it names signed it.
     fn checked(&self, envelope: &Envelope) -> Result<(Observation, Submission), Status> {
         let observation = Observation::read(envelope).map_err(status::malformed)?;
@@ -291,23 +346,6 @@ impl Workers {
             if let Err(error) = self.core.store.append(vec![record]).await {
                 tracing::warn!(%error, "an explanation could not be kept");
             }
-        }
-    }
-}
-
-/// Waits until this worker is woken; false when the time is over.
-async fn woken(
-    notices: &mut tokio::sync::broadcast::Receiver<Notice>,
-    worker: WorkerId,
-    until: Instant,
-) -> bool {
-    loop {
-        let notice = tokio::time::timeout_at(until, notices.recv()).await;
-        match notice {
-            Err(_) | Ok(Err(RecvError::Closed)) => return false,
-            Ok(Err(RecvError::Lagged(_))) => return true,
-            Ok(Ok(Notice::Wake(woken))) if woken == worker => return true,
-            Ok(Ok(_)) => {}
         }
     }
 }

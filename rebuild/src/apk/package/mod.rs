@@ -8,10 +8,12 @@
 
 mod problem;
 mod read;
+mod record;
 mod trust;
 
 pub use super::pkginfo::{PackageInfo, PkgInfoError};
 pub use problem::{PackageError, PackageProblem};
+pub use record::RecordError;
 pub use trust::{PackageSignature, TrustError, TrustProblem};
 
 use super::{gzip::GzipLimits, tar::TarLimits};

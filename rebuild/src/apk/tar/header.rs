@@ -52,6 +52,11 @@ impl Text {
         Self { value: value.to_vec(), residue: rest.iter().any(|&byte| byte != 0) }
     }
 
+    /// The value as it stands, for errors.
+    pub(super) fn shown(&self) -> Vec<u8> {
+        self.value.clone()
+    }
+
     /// The value, where nothing replaces it.
     pub(super) fn strict(self, field: &'static str) -> Result<Vec<u8>, TarProblem> {
         if self.residue {

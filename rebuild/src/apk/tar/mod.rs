@@ -84,6 +84,8 @@ pub struct Reader<R> {
     entries: u64,
     metadata_bytes: u64,
     finished: bool,
+    /// The entry whose content is not over, for errors.
+    current: Option<Vec<u8>>,
 }
 
 impl<R: Read> Reader<R> {
@@ -101,6 +103,7 @@ impl<R: Read> Reader<R> {
             entries: 0,
             metadata_bytes: 0,
             finished: false,
+            current: None,
         }
     }
 
@@ -212,7 +215,10 @@ impl<R: Read> Reader<R> {
 
     fn advance(&mut self) -> Result<Option<Header>, (Option<Vec<u8>>, TarProblem)> {
         let unnamed = |problem| (None, problem);
-        self.skip_content().map_err(unnamed)?;
+        if let Err(problem) = self.skip_content() {
+            return Err((self.current.take(), problem));
+        }
+        self.current = None;
         let mut pending = Pending::default();
         loop {
             let block = self.block().map_err(unnamed)?;
@@ -326,7 +332,8 @@ impl<R: Read> Reader<R> {
         pending: Pending,
     ) -> Result<Header, (Option<Vec<u8>>, TarProblem)> {
         self.count_entry().map_err(|problem| (None, problem))?;
-        let header = merge(raw, pending).map_err(|problem| (None, problem))?;
+        let name = pending.long_name.clone().unwrap_or_else(|| raw.name.shown());
+        let header = merge(raw, pending).map_err(|problem| (Some(name), problem))?;
         let named = |problem| (Some(header.name.clone()), problem);
         self.count_metadata(header.name.len() + header.link_name.len()).map_err(named)?;
         let limits = &self.limits;
@@ -341,6 +348,7 @@ impl<R: Read> Reader<R> {
             return Err(named(TarProblem::Limit { what: "components of a name", max }));
         }
         self.begin_content(header.size);
+        self.current = Some(header.name.clone());
         Ok(header)
     }
 }

@@ -116,7 +116,9 @@ fn split_record(body: &[u8]) -> Result<Record<'_>, TarProblem> {
     let (newline, record) = record.split_last().ok_or(TarProblem::RecordSyntax)?;
     let equals = record.iter().position(|&byte| byte == b'=').ok_or(TarProblem::RecordSyntax)?;
     let (key, value) = record.split_at(equals);
-    if *newline != b'\n' || key.is_empty() || key.contains(&0) {
+    // Readers that go by lines, not by lengths, find other records behind a line break in a key.
+    let splits = key.contains(&0) || key.contains(&b'\n');
+    if *newline != b'\n' || key.is_empty() || splits {
         return Err(TarProblem::RecordSyntax);
     }
     let value = value.get(1..).unwrap_or_default();
@@ -204,6 +206,7 @@ mod tests {
             record("mtime", "-1"),
             record("GNU.sparse.major", "1"),
             record("a\0b", "1"),
+            record("a\n35 path", "b"),
             b"09 path=a\n".to_vec(),
             b"99 path=a\n".to_vec(),
             b"4 \n".to_vec(),

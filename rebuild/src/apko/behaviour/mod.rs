@@ -11,7 +11,7 @@ mod version;
 pub use table::Capability;
 pub use version::Version;
 
-use crate::go::gzip::Variant;
+use crate::{apk::resolver::Rules, go::gzip::Variant};
 use attest::{Gap, GapCode};
 use std::fmt;
 use table::TABLE;
@@ -42,6 +42,12 @@ impl Capabilities {
     #[must_use]
     pub const fn with(self, capability: Capability) -> Self {
         Self(self.0 | 1 << capability as u32)
+    }
+
+    /// The set without this one.
+    #[must_use]
+    pub const fn without(self, capability: Capability) -> Self {
+        Self(self.0 & !(1 << capability as u32))
     }
 
     /// What both sets have.
@@ -128,9 +134,25 @@ impl Behaviour {
         self.capabilities
     }
 
+    /// The same behaviour but for one capability: a result that needs it comes out otherwise.
+    #[must_use]
+    pub fn toggled(self, capability: Capability) -> Self {
+        let set = self.capabilities;
+        let capabilities = match set.has(capability) {
+            true => set.without(capability),
+            false => set.with(capability),
+        };
+        Self { capabilities, ..self }
+    }
+
     /// True if this version does that.
     pub fn has(&self, capability: Capability) -> bool {
         self.capabilities.has(capability)
+    }
+
+    /// What the resolver of this version prefers; none before 0.14.0, whose order is not known.
+    pub fn resolver_rules(&self) -> Option<Rules> {
+        table::resolver_rules(self.version)
     }
 
     /// The encoder of layers.

@@ -5,6 +5,7 @@
 //! its first version and not its end; nothing outside this file compares versions.
 
 use super::Version;
+use crate::apk::resolver::Rules;
 
 /// Versions from `from` on, until (without) `until`.
 #[derive(Debug, Clone, Copy)]
@@ -172,10 +173,33 @@ capabilities! {
     ArtifactType "artifact-type" [since(1, 2, 25)] "entries of the index have an artifactType";
 }
 
+/// The first version whose order of installation the resolver knows.
+const RESOLVER_FROM: Interval = since(0, 14, 0);
+
+/// What the resolver of a version prefers; none where its order is not known.
+pub(super) fn resolver_rules(version: Version) -> Option<Rules> {
+    RESOLVER_FROM.contains(version).then(|| Rules {
+        selected_packages_settle: since(0, 25, 0).contains(version),
+        shared_objects_below_releases: since(0, 26, 0).contains(version),
+        same_origin_same_version: since(1, 2, 11).contains(version),
+        versions_before_priority: since(1, 2, 17).contains(version),
+        unversioned_provides_stay: since(1, 2, 20).contains(version),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn resolvers_by_version() {
+        assert_eq!(resolver_rules(Version::new(0, 13, 3, 0)), None);
+        let newest = resolver_rules(Version::new(1, 2, 39, 1));
+        assert_eq!(newest, Some(Rules::NEWEST));
+        let before = resolver_rules(Version::new(1, 2, 19, 0)).unwrap();
+        assert!(before.versions_before_priority && !before.unversioned_provides_stay);
+    }
 
     #[test]
     fn rows_fit_the_set_and_names_are_unique() {

@@ -15,7 +15,7 @@ mod merge;
 pub mod yaml;
 
 pub use lock::{Extras, Lock, LockedPackage};
-pub use lockfile::Lockfile;
+pub use lockfile::{LockPackage, Lockfile};
 
 use attest::Gap;
 use decode::record;

@@ -46,7 +46,9 @@ impl ImageConfiguration {
         if gaps.is_empty() { Ok(config) } else { Err(ConfigError::Gaps(gaps)) }
     }
 
-    fn normalise(&mut self) {
+    /// apko's defaults and spellings: repositories without trailing slashes, every architecture
+    /// where none is named, in OCI's words. Doing it again changes nothing.
+    pub fn normalise(&mut self) {
         let contents = &mut self.contents;
         for list in [
             &mut contents.build_repositories,

@@ -5,6 +5,7 @@
 //! bytes. No layer is ever held in memory.
 
 mod groups;
+mod hash;
 mod owners;
 mod plan;
 mod write;

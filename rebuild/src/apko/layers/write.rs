@@ -3,7 +3,7 @@
 //! Invariant: content streams from the packages through buffers of a fixed size; the bytes depend
 //! on the plan alone, not on the number of threads. With [`Depth::DiffIds`] nothing is compressed.
 
-use super::{Entry, Form, LayerPlan, Planner};
+use super::{Entry, Form, LayerPlan, Planner, hash::Hashing};
 use crate::{
     apko::{error::AssembleError, fs::tree::shown},
     go::{
@@ -12,7 +12,6 @@ use crate::{
     },
 };
 use attest::Digest;
-use sha2::{Digest as _, Sha256};
 use std::{
     io::{self, Write},
     sync::{
@@ -23,6 +22,8 @@ use std::{
 
 /// Bytes of content that one layer holds at a time.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Layers from this size on are hashed on a thread of their own.
+const THREADED_BYTES_MIN: u64 = 4 << 20;
 /// Layers that are compressed at once: each has blocks of its own in memory for every thread.
 const COMPRESSED_AT_ONCE_MAX: usize = 2;
 /// Threads of one encoder: each has two blocks of 2.5 MiB, 80 MiB for two layers with 8 each.
@@ -83,36 +84,6 @@ pub struct WrittenLayer {
     pub blob: Option<Blob>,
 }
 
-/// Hashes and counts what passes through.
-struct Hashing<W> {
-    to: W,
-    sha256: Sha256,
-    bytes: u64,
-}
-
-impl<W: Write> Hashing<W> {
-    fn new(to: W) -> Self {
-        Self { to, sha256: Sha256::new(), bytes: 0 }
-    }
-
-    fn digest(self) -> (Digest, u64) {
-        (Digest::from_raw(self.sha256.finalize().into()), self.bytes)
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.to.write_all(buf)?;
-        self.sha256.update(buf);
-        self.bytes += buf.len() as u64;
-        Ok(buf.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-}
-
 /// Where the uncompressed stream goes: to nobody, to the sink, to the encoder.
 struct Branches<'s> {
     uncompressed: Option<Box<dyn Write + Send + 's>>,
@@ -135,11 +106,11 @@ impl Write for Branches<'_> {
     }
 }
 
-/// How many layers at once, and how many threads for each encoder.
+/// How many layers at once, and how many threads for each.
 fn shares(depth: Depth, threads: usize, layers: usize) -> (usize, usize) {
     let threads = threads.max(1);
     match depth {
-        Depth::DiffIds => (threads.min(layers), 1),
+        Depth::DiffIds => (threads.min(layers), threads),
         Depth::Blobs => {
             (threads.min(layers).min(COMPRESSED_AT_ONCE_MAX), threads.min(ENCODER_THREADS_MAX))
         }
@@ -210,15 +181,18 @@ fn write_layer(
         }
     };
     let branches = Branches { uncompressed: sink.uncompressed(layer).map_err(io)?, encoder };
-    let mut writer = Writer::new(Hashing::new(branches));
+    // Making the stream and hashing it are about the same work: a large layer is no reason for
+    // one core to do both.
+    let large = encoder_threads > 1 && planner.size(plan) >= THREADED_BYTES_MIN;
+    let hashing =
+        if large { Hashing::on_thread(branches).map_err(io)? } else { Hashing::new(branches) };
+    let mut writer = Writer::new(hashing);
     let mut chunk = vec![0; CHUNK_BYTES];
     for entry in &plan.entries {
         write_entry(planner, entry, &mut writer, &mut chunk)?;
     }
-    let mut stream = writer.finish().map_err(|error| tar_error(b"", error))?;
-    let mut branches =
-        std::mem::replace(&mut stream.to, Branches { uncompressed: None, encoder: None });
-    let (diff_id, uncompressed_size) = stream.digest();
+    let stream = writer.finish().map_err(|error| tar_error(b"", error))?;
+    let (mut branches, diff_id, uncompressed_size) = stream.finish().map_err(io)?;
     if let Some(to) = &mut branches.uncompressed {
         to.flush().map_err(io)?;
     }
@@ -227,7 +201,7 @@ fn write_layer(
         Some(encoder) => {
             let mut to = encoder.finish().map_err(io)?;
             to.flush().map_err(io)?;
-            let (digest, size) = to.digest();
+            let (_, digest, size) = to.finish().map_err(io)?;
             Some(Blob { digest, size })
         }
     };

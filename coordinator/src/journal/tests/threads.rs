@@ -1,0 +1,175 @@
+//! The journal at work: group commit, a full disk, a failing sync.
+
+use super::*;
+use crate::journal::{FileJournal, NoFollower};
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// A disk in memory that counts its syncs and fails when it is told to.
+#[derive(Clone, Default)]
+struct Faulty {
+    disk: MemoryDisk,
+    syncs: Arc<AtomicU64>,
+    writes_fail: Arc<Mutex<Option<io::ErrorKind>>>,
+    syncs_fail: Arc<AtomicBool>,
+    /// Whoever holds it keeps every sync from ending.
+    gate: Arc<Mutex<()>>,
+}
+
+struct FaultyFile {
+    file: <MemoryDisk as Disk>::File,
+    disk: Faulty,
+}
+
+impl Disk for Faulty {
+    type File = FaultyFile;
+    type Lock = <MemoryDisk as Disk>::Lock;
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.disk.names()
+    }
+    fn open(&self, name: &str) -> io::Result<FaultyFile> {
+        Ok(FaultyFile { file: self.disk.open(name)?, disk: self.clone() })
+    }
+    fn create(&self, name: &str) -> io::Result<FaultyFile> {
+        Ok(FaultyFile { file: self.disk.create(name)?, disk: self.clone() })
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn sync_directory(&self) -> io::Result<()> {
+        self.disk.sync_directory()
+    }
+    fn lock(&self) -> io::Result<Self::Lock> {
+        self.disk.lock()
+    }
+    fn describe(&self) -> String {
+        self.disk.describe()
+    }
+}
+
+impl DiskFile for FaultyFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        match *self.disk.writes_fail.lock().unwrap() {
+            Some(kind) => {
+                // A part of it is in the file, as a real disk does it.
+                self.file.write_at(&bytes[..bytes.len() / 2], offset)?;
+                Err(kind.into())
+            }
+            None => self.file.write_at(bytes, offset),
+        }
+    }
+    fn sync(&self) -> io::Result<()> {
+        let _passed = self.disk.gate.lock().unwrap();
+        self.disk.syncs.fetch_add(1, Ordering::SeqCst);
+        match self.disk.syncs_fail.load(Ordering::SeqCst) {
+            true => Err(io::Error::from_raw_os_error(5)),
+            false => self.file.sync(),
+        }
+    }
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+    fn set_size(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_size(bytes)
+    }
+}
+
+fn start(disk: &Faulty, options: Options) -> (FileJournal<Faulty>, Arc<AtomicU64>) {
+    let (log, _) = Log::open(disk.clone(), options).unwrap();
+    let fatal = Arc::new(AtomicU64::new(0));
+    let count = fatal.clone();
+    let on_fatal = Box::new(move |_: &JournalError| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    (FileJournal::start(log, NoFollower, on_fatal).unwrap(), fatal)
+}
+
+#[test]
+fn many_callers_share_syncs_and_each_is_answered_with_its_place() {
+    let disk = Faulty::default();
+    let (journal, fatal) = start(&disk, Options { segment_bytes: 1 << 20, ..options() });
+    let before = disk.syncs.load(Ordering::SeqCst);
+    let held = disk.gate.lock().unwrap();
+    let tickets: Vec<_> = (0..500).map(|n| journal.append(group(n, 1), 0)).collect();
+    drop(held);
+    let mut places: Vec<_> = tickets.into_iter().map(|t| t.wait().unwrap().first.0).collect();
+    places.dedup();
+    assert_eq!(places, (0..500).collect::<Vec<_>>());
+    // The one that was under way when the gate closed, one for all who waited, one for the floor.
+    let syncs = disk.syncs.load(Ordering::SeqCst) - before;
+    assert!(syncs <= 4, "{syncs} syncs for 500 callers");
+    journal.close();
+    assert_eq!(fatal.load(Ordering::SeqCst), 0);
+    assert!(journal.append(group(0, 1), 0).wait().is_err(), "closed");
+    drop(journal);
+    let (log, _) = open(&disk.disk).unwrap();
+    assert_eq!(bodies(&log).len(), 500);
+}
+
+#[test]
+fn a_full_disk_refuses_and_the_journal_goes_on_when_there_is_room() {
+    let disk = Faulty::default();
+    let (journal, fatal) = start(&disk, options());
+    journal.append(group(0, 2), 0).wait().unwrap();
+    *disk.writes_fail.lock().unwrap() = Some(io::ErrorKind::StorageFull);
+    let refused = journal.append(group(9, 3), 0).wait().unwrap_err();
+    assert!(matches!(refused, JournalError::NoSpace), "{refused}");
+    // What was decided before its caller could know is refused as well.
+    let stale = journal.append(group(9, 1), 0).wait().unwrap_err();
+    assert!(matches!(stale, JournalError::Superseded | JournalError::NoSpace), "{stale}");
+    *disk.writes_fail.lock().unwrap() = None;
+    let place = journal.append(group(2, 2), journal.epoch()).wait().unwrap();
+    assert_eq!(place.first.0, 2);
+    drop(journal);
+    assert_eq!(fatal.load(Ordering::SeqCst), 0);
+    let (log, _) = open(&disk.disk).unwrap();
+    let expected: Vec<_> = (0..4).map(|n| record(n).body).collect();
+    assert_eq!(bodies(&log), expected);
+}
+
+#[test]
+fn a_failed_sync_ends_the_journal_and_nothing_is_acknowledged_after_it() {
+    let disk = Faulty::default();
+    let (journal, fatal) = start(&disk, options());
+    journal.append(group(0, 1), 0).wait().unwrap();
+    disk.syncs_fail.store(true, Ordering::SeqCst);
+    let failed = journal.append(group(1, 1), 0).wait().unwrap_err();
+    assert!(matches!(failed, JournalError::Fatal(_)), "{failed}");
+    assert_eq!(fatal.load(Ordering::SeqCst), 1, "the process is told to end, once");
+    disk.syncs_fail.store(false, Ordering::SeqCst);
+    let after = journal.append(group(1, 1), journal.epoch()).wait().unwrap_err();
+    assert!(matches!(after, JournalError::Fatal(_)), "no retry: {after}");
+    let syncs = disk.syncs.load(Ordering::SeqCst);
+    drop(journal);
+    assert_eq!(disk.syncs.load(Ordering::SeqCst), syncs, "no sync after a failed one");
+    assert_eq!(fatal.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_recovery_keeps_is_written_again_before_it_is_synced() {
+    // After a failed sync the kernel may call pages clean that never reached the disk.
+    let disk = Faulty::default();
+    let (mut log, _) = Log::open(disk.clone(), options()).unwrap();
+    assert!(log.write(vec![group(0, 2)]).failed.is_none());
+    log.sync().unwrap();
+    assert!(log.write(vec![group(2, 2)]).failed.is_none());
+    drop(log);
+    // A write at recovery is seen by its failure.
+    *disk.writes_fail.lock().unwrap() = Some(io::ErrorKind::Other);
+    let Err(error) = Log::open(disk.clone(), options()) else {
+        panic!("expected the last batch to be written again")
+    };
+    assert!(error.to_string().contains("write again"), "{error}");
+}

@@ -1,0 +1,252 @@
+//! "Priority: a waiting gate > a new push > regression recheck > scheduled recheck > backfill; fair
+//! among tenants; with ageing; duplicates coalesce by (subject, recipe, class)." Routing by
+//! capability, platform and resources. "Drain: the worker stops being offered work, finishes,
+//! leaves. An offer is not busy until it is accepted."
+
+use super::*;
+
+/// The jobs in the order in which they are offered, one worker with one slot after the other.
+fn order(rig: &mut Rig) -> Vec<JobId> {
+    let mut order = Vec::new();
+    for n in 0..rig.queue.jobs().count() as u32 {
+        let one = Report { slots_free: 1, ..report(n, &[]) };
+        order.extend(rig.sync_with(one).offers.iter().map(|offer| offer.job));
+    }
+    order
+}
+
+#[test]
+fn classes_are_served_in_their_order() {
+    let mut rig = Rig::new();
+    for class in Class::ALL.into_iter().rev() {
+        rig.announce_as(spec(class.as_str(), 1), "ci", class);
+    }
+    let expected: Vec<JobId> = Class::ALL.iter().map(|class| spec(class.as_str(), 1).id).collect();
+    assert_eq!(order(&mut rig), expected);
+}
+
+#[test]
+fn what_waits_long_is_served_before_what_is_more_urgent_and_new() {
+    let mut rig = Rig::new();
+    rig.announce_as(spec("old", 1), "ci", Class::Backfill);
+    rig.now += 24 * HOUR + 1;
+    rig.announce_as(spec("new", 1), "other", Class::Gate);
+    assert_eq!(order(&mut rig)[0], spec("old", 1).id);
+}
+
+#[test]
+fn the_many_jobs_of_one_tenant_do_not_hold_up_another_tenants_first() {
+    let mut rig = Rig::new();
+    for i in 0..300 {
+        rig.announce_as(spec(&format!("{i}"), 1), "many", Class::Push);
+    }
+    rig.now += 30 * SECOND;
+    rig.announce_as(spec("one", 1), "few", Class::Push);
+    let mut before = 0;
+    for n in 0..90 {
+        let one = Report { slots_free: 1, ..report(n, &[]) };
+        let offers = rig.sync_with(one).offers;
+        if offers[0].job == spec("one", 1).id {
+            break;
+        }
+        before += 1;
+    }
+    // About those of 30 s; a few more, because one of the earliest four is drawn.
+    assert!(before <= 34, "{before} of the other tenant were offered before");
+}
+
+#[test]
+fn the_same_job_asked_for_twice_is_one_and_only_gets_more_urgent() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    let rank = rig.job(job).rank;
+    let again = rig.announce_as(spec("m", 1), "other", Class::Backfill);
+    assert!(matches!(again, Reply::Announced { opened: false, .. }));
+    assert_eq!((rig.job(job).rank, rig.job(job).class), (rank, Class::Push));
+    rig.announce_as(spec("m", 1), "other", Class::Gate);
+    assert_eq!((rig.queue.jobs().count(), rig.job(job).class), (1, Class::Gate));
+    assert!(rig.job(job).rank < rank);
+    assert_eq!(rig.queue.totals().by_class, [1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn asking_again_never_makes_what_waited_long_wait_longer() {
+    let mut rig = Rig::new();
+    let job = match rig.announce_as(spec("m", 1), "ci", Class::Backfill) {
+        Reply::Announced { job, .. } => job,
+        other => panic!("{other:?}"),
+    };
+    let rank = rig.job(job).rank;
+    rig.now += 24 * HOUR - MINUTE;
+    rig.announce_as(spec("m", 1), "ci", Class::Push);
+    assert_eq!(rig.job(job).rank, rank, "ten minutes from now would be later");
+    assert_eq!(rig.job(job).class, Class::Push);
+}
+
+#[test]
+fn jobs_go_to_workers_that_can_do_them() {
+    let mut rig = Rig::new();
+    let arm = spec_at("registry.example/a", "arm", "apko", "arm64", 0, 1);
+    let docker = spec_at("registry.example/a", "docker", "buildkit", "amd64", 0, 1);
+    let large = spec_at("registry.example/a", "large", "apko", "amd64", 6000, 1);
+    for spec in [&arm, &docker, &large] {
+        rig.announce_as(spec.clone(), "ci", Class::Push);
+    }
+    let offered = |rig: &mut Rig, n, arch: &str, rebuilder: &str, memory_mib| {
+        let report = Report {
+            architectures: vec![arch.into()],
+            rebuilders: vec![rebuilder.into()],
+            memory_mib,
+            ..report(n, &[])
+        };
+        rig.sync_with(report).offers.iter().map(|offer| offer.job).collect::<Vec<_>>()
+    };
+    assert_eq!(offered(&mut rig, 1, "amd64", "apko", 4096), vec![]);
+    assert_eq!(offered(&mut rig, 2, "arm64", "buildkit", 0), vec![]);
+    assert_eq!(offered(&mut rig, 3, "arm64", "apko", 16), vec![arm.id]);
+    assert_eq!(offered(&mut rig, 4, "amd64", "buildkit", 16), vec![docker.id]);
+    assert_eq!(offered(&mut rig, 5, "amd64", "apko", 8192), vec![large.id]);
+}
+
+#[test]
+fn jobs_of_many_routes_are_all_found() {
+    let mut rig = Rig::new();
+    // Operator 1 has a part in every job but the one of the last of a hundred registries.
+    for i in 0..100 {
+        let spec = spec_at(&format!("r{i:02}.example/a"), "m", "apko", "amd64", 0, 2);
+        rig.announce_as(spec, "ci", Class::Push);
+        if i < 99 {
+            let report = Report { slots_free: 100, ..report(1, &[]) };
+            rig.sync_with(report);
+        }
+        rig.now += 1;
+    }
+    let report = Report { slots_free: 256, ..report(101, &[]) };
+    assert_eq!(rig.sync_with(report).offers.len(), 1);
+}
+
+#[test]
+fn a_worker_is_shown_what_it_has_room_for_and_an_offer_is_not_busy() {
+    let mut rig = Rig::new();
+    for i in 0..9 {
+        rig.announce(&format!("{i}"), 1);
+    }
+    let two = Report { slots_free: 2, ..report(1, &[]) };
+    let offers = rig.sync_with(two.clone()).offers;
+    assert_eq!(offers.len(), 2);
+    assert_eq!(rig.sync_with(two).offers, offers, "offers that are out take the room");
+    rig.accept(1, &offers[0]);
+    rig.decline(1, &offers[1]);
+    let one = Report { slots_free: 1, ..report(1, &[&offers[0]]) };
+    assert_eq!(rig.sync_with(one).offers.len(), 1);
+    let many = Report { slots_free: 200, ..report(2, &[]) };
+    assert_eq!(rig.sync_with(many).offers.len(), 4, "four at once");
+    let none = Report { slots_free: 0, ..report(3, &[]) };
+    assert!(rig.sync_with(none).offers.is_empty());
+    let limits = Limits { leases_per_worker_max: 1, ..Limits::default() };
+    let mut rig = Rig::with(limits);
+    rig.announce("a", 1);
+    rig.announce("b", 1);
+    assert_eq!(rig.offers(1).len(), 1, "whatever it says");
+}
+
+#[test]
+fn a_drained_worker_finishes_and_gets_nothing_new() {
+    let mut rig = Rig::new();
+    rig.announce("a", 1);
+    let offer = rig.lease(1);
+    rig.announce("b", 1);
+    let draining = Report { draining: true, ..report(1, &[&offer]) };
+    let desired = rig.sync_with(draining.clone());
+    assert_eq!(desired, Desired::default(), "nothing new, nothing to stop");
+    rig.apply(Event::Drain { worker: worker(1), draining: false });
+    assert!(rig.sync_with(draining).offers.is_empty(), "its own word stands");
+    assert!(matches!(rig.submit(1, &offer, output("a")), Reply::Filed(Filed::New(Role::Counted))));
+    // By an administrator, whatever it says itself.
+    rig.apply(Event::Drain { worker: worker(2), draining: true });
+    assert!(rig.offers(2).is_empty());
+    assert_eq!(rig.queue.figures().offers, 0);
+    rig.apply(Event::Drain { worker: worker(2), draining: false });
+    assert_eq!(rig.offers(2).len(), 1);
+}
+
+#[test]
+fn a_drained_workers_operator_does_not_count_as_there() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    rig.work(1, output("a"));
+    rig.offers(2);
+    rig.judged(job, "disputed", Need::Reopen { wanted: 1, without: vec![] });
+    assert!(rig.offers(1).is_empty(), "operator 2 is asked first");
+    rig.apply(Event::Drain { worker: worker(2), draining: true });
+    assert_eq!(rig.offers(1).len(), 1);
+}
+
+#[test]
+fn a_held_call_is_answered_when_there_is_something_to_do() {
+    let mut rig = Rig::new();
+    let waits = |n| Report { waits: true, ..report(n, &[]) };
+    for n in 1..4 {
+        assert_eq!(rig.sync_with(waits(n)), Desired::default());
+    }
+    rig.apply(Event::Hangup { worker: worker(3) });
+    rig.announce("m", 2);
+    let mut woken = rig.woken();
+    woken.sort();
+    let mut expected = vec![worker(1), worker(2)];
+    expected.sort();
+    assert_eq!(woken, expected, "each slot to another one that waits");
+    assert_eq!(rig.offers(1).len(), 1, "the offer is there when it asks");
+    rig.announce("n", 1);
+    assert!(rig.woken().is_empty(), "nobody waits any more");
+}
+
+#[test]
+fn a_held_call_is_not_offered_what_the_worker_cannot_do() {
+    let mut rig = Rig::new();
+    let other = Report { architectures: vec!["arm64".into()], waits: true, ..report(1, &[]) };
+    rig.sync_with(other);
+    let small = Report { memory_mib: 1024, waits: true, ..report(2, &[]) };
+    rig.sync_with(small);
+    let large = spec_at("registry.example/a", "m", "apko", "amd64", 4096, 1);
+    rig.announce_as(large, "ci", Class::Push);
+    assert!(rig.woken().is_empty() && rig.queue.figures().offers == 0);
+}
+
+#[test]
+fn when_a_slot_becomes_free_the_next_one_that_waits_is_woken() {
+    let mut rig = Rig::new();
+    rig.announce("m", 1);
+    let offer = rig.offers(1).remove(0);
+    rig.sync_with(Report { waits: true, ..report(2, &[]) });
+    rig.decline(1, &offer);
+    assert_eq!(rig.woken(), vec![worker(2)]);
+}
+
+#[test]
+fn a_worker_that_gave_its_result_and_waits_gets_the_next_job() {
+    let mut rig = Rig::new();
+    rig.announce("a", 1);
+    let offer = rig.lease(1);
+    let busy = Report { slots_free: 0, waits: true, ..report(1, &[&offer]) };
+    rig.sync_with(busy);
+    rig.announce("b", 1);
+    assert!(rig.woken().is_empty(), "no room");
+    rig.submit(1, &offer, output("a"));
+    assert_eq!(rig.woken(), vec![worker(1)]);
+}
+
+#[test]
+fn which_of_the_earliest_is_offered_cannot_be_foretold() {
+    let mut first = BTreeSet::new();
+    for draws in 0..40 {
+        let mut rig = Rig::new();
+        for i in 0..6 {
+            rig.announce(&format!("{i}"), 1);
+        }
+        rig.draws = draws * 1000;
+        let one = Report { slots_free: 1, ..report(1, &[]) };
+        first.insert(rig.sync_with(one).offers[0].job);
+    }
+    assert_eq!(first.len(), 4, "one of four");
+}

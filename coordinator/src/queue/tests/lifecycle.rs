@@ -1,0 +1,226 @@
+//! Judging, waiting, and that every wait has an end (I10).
+
+use super::*;
+
+#[test]
+fn a_job_from_announcement_to_verdict() {
+    let mut rig = Rig::new();
+    let reply = rig.announce_as(spec("m", 2), "ci", Class::Push);
+    let id = spec("m", 2).id;
+    let attempt = attest::id::Attempt(1);
+    assert_eq!(reply, Reply::Announced { job: id, opened: true, phase: Phase::Open, attempt });
+    assert_eq!(rig.job(id).place(), Place::Waiting(rig.job(id).rank));
+    rig.work(1, output("a"));
+    assert_eq!(rig.job(id).place(), Place::Active);
+    assert!(!rig.queue.evict(&id), "somebody has a part in it");
+    rig.work(2, output("a"));
+    assert_eq!(rig.asked_judge(), Some(Due::Complete));
+    let settled = rig.judged(id, "reproduced", Need::Enough);
+    let phase = Phase::Judged { outcome: "reproduced".into() };
+    assert_eq!(settled, Reply::Settled { phase, attempt });
+    assert_eq!((rig.queue.totals().unfinished, rig.job(id).place()), (0, Place::Done));
+    assert!(rig.queue.evict(&id));
+}
+
+#[test]
+fn a_judgement_of_what_is_over_is_refused() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 2);
+    rig.work(1, output("a"));
+    let stale = |attempt, answers| Event::Judged {
+        job,
+        attempt: attest::id::Attempt(attempt),
+        answers,
+        outcome: "x".into(),
+        need: Need::Enough,
+    };
+    let refused = Reply::Refused(Refusal::Stale { attempt: attest::id::Attempt(1), answers: 1 });
+    for (attempt, answers) in [(1, 0), (1, 2), (2, 1), (0, 1)] {
+        assert_eq!(rig.apply(stale(attempt, answers)), refused);
+    }
+    assert!(matches!(rig.apply(stale(1, 1)), Reply::Settled { .. }));
+}
+
+#[test]
+fn a_judge_that_is_away_is_asked_again_each_minute() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    rig.work(1, output("a"));
+    assert_eq!(rig.asked_judge(), Some(Due::Complete));
+    for _ in 0..3 {
+        rig.now += MINUTE;
+        rig.apply(Event::Tick);
+        assert_eq!(rig.asked_judge(), Some(Due::Complete));
+    }
+    let state = rig.job(job);
+    let mut again = Queue::new(Limits::default(), Totals::default(), Millis(rig.now));
+    let due = again.load(state, Millis(rig.now));
+    assert!(matches!(due, Some(Effect::Judge { due: Due::Complete, .. })), "also after a restart");
+}
+
+#[test]
+fn a_job_that_no_worker_can_do_is_parked_after_30_days() {
+    let mut rig = Rig::new();
+    let arm = spec_at("registry.example/a", "m", "apko", "arm64", 0, 1);
+    let id = arm.id;
+    rig.announce_as(arm, "ci", Class::Push);
+    rig.offers(1);
+    rig.pass(30 * 24 * HOUR - 1);
+    assert_eq!(rig.job(id).phase, Phase::Open);
+    rig.pass(1);
+    let parked = Phase::Parked { why: ParkReason::Unroutable, outcome: None };
+    assert_eq!(rig.job(id).phase, parked);
+}
+
+#[test]
+fn a_job_for_which_no_operator_is_left_is_judged_as_it_is_after_10_min() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 2);
+    rig.work(1, output("a"));
+    rig.pass(10 * MINUTE - 1);
+    assert_eq!(rig.asked_judge(), None);
+    rig.heartbeat(1, &[]);
+    rig.pass(1);
+    assert_eq!(rig.asked_judge(), Some(Due::Exhausted));
+    rig.judged(job, "inconclusive", Need::More(1));
+    let parked = Phase::Parked { why: ParkReason::Operators, outcome: Some("inconclusive".into()) };
+    assert_eq!(rig.job(job).phase, parked);
+}
+
+#[test]
+fn a_job_whose_last_operator_is_always_busy_ends_too() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 2);
+    rig.work(1, output("a"));
+    let busy = Report { slots_free: 0, ..report(2, &[]) };
+    for _ in 0..31 * 24 * 15 {
+        rig.sync_with(busy.clone());
+        rig.pass(4 * MINUTE);
+        if rig.asked_judge().is_some() {
+            rig.judged(job, "inconclusive", Need::More(1));
+        }
+        if !rig.job(job).unfinished() {
+            break;
+        }
+    }
+    assert!(matches!(rig.job(job).phase, Phase::Parked { why: ParkReason::Operators, .. }));
+}
+
+#[test]
+fn a_recheck_opens_a_judged_job_and_nothing_else_does() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    rig.work(1, output("a"));
+    rig.judged(job, "reproduced", Need::Enough);
+    for class in [Class::Gate, Class::Push, Class::Backfill] {
+        let reply = rig.announce_as(spec("m", 1), "ci", class);
+        assert!(matches!(reply, Reply::Announced { opened: false, .. }), "{class}");
+    }
+    for (class, attempt) in [(Class::Regression, 2), (Class::Recheck, 3)] {
+        let reply = rig.announce_as(spec("m", 1), "ci", class);
+        assert!(matches!(reply, Reply::Announced { opened: true, .. }), "{class}");
+        assert_eq!((rig.job(job).attempt.0, rig.job(job).class), (attempt, class));
+        rig.work(attempt as u32, output("a"));
+        rig.judged(job, "reproduced", Need::Enough);
+    }
+    assert_eq!(rig.job(job).answers.len(), 3);
+}
+
+#[test]
+fn a_question_after_the_verdict_opens_another_attempt() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    let offer = rig.work(1, output("a"));
+    rig.judged(job, "reproduced", Need::Enough);
+    let late = Submission { lease: LeaseId([3; 16]), ..submission(2, &offer, output("b")) };
+    rig.apply(Event::Submit(late));
+    rig.judged(job, "inconclusive", Need::More(2));
+    assert_eq!((rig.job(job).attempt.0, rig.job(job).open_slots()), (2, 2));
+}
+
+#[test]
+fn recheck_after_recheck_never_fills_a_job_up() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 3);
+    for round in 0..120u32 {
+        for n in 0..3 {
+            rig.work(1 + (round * 3 + n) % 90, output("a"));
+        }
+        rig.judged(job, "reproduced", Need::Enough);
+        rig.pass(24 * HOUR);
+        rig.announce_as(spec("m", 3), "ci", Class::Recheck);
+    }
+    let state = rig.job(job);
+    assert!(state.answers.len() <= job::ANSWERS_MAX / 2, "{}", state.answers.len());
+    let json = serde_json::to_vec(&state).unwrap();
+    assert!(json.len() < 100_000, "{} bytes in one row of the index", json.len());
+}
+
+#[test]
+fn a_refused_append_takes_the_queue_back_to_the_disk() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    let state = rig.job(job);
+    let taken = rig.lease(1);
+    let totals = rig.queue.totals().clone();
+    rig.queue.reset(totals, Millis(rig.now));
+    assert!(rig.queue.job(&job).is_none() && rig.queue.held_leases().is_empty());
+    rig.queue.load(state.clone(), Millis(rig.now));
+    rig.folded.insert(job, state);
+    assert!(matches!(rig.accept(1, &taken), Reply::Refused(Refusal::NoLease(_))));
+    let again = rig.offers(1);
+    assert_eq!(again.len(), 1, "the worker is known, and has room again");
+}
+
+#[test]
+fn transitions_that_do_not_fit_are_errors() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    let state = rig.job(job);
+    let fence = Fence(1);
+    let at = Millis(rig.now);
+    let answer = |role| Answer {
+        observation: ObservationId(Digest::of(b"o")),
+        operator: operator(1),
+        worker: worker(1),
+        attempt: attest::id::Attempt(1),
+        lease: LeaseId([1; 16]),
+        fence,
+        said: output("a"),
+        role,
+        duration_ms: 1,
+    };
+    let changes = [
+        Change::Announced {
+            spec: spec("m", 1),
+            tenant: Tenant("a".into()),
+            class: Class::Gate,
+            rank: 0,
+        },
+        Change::Skipped { slot: 0, fence, why: SkipReason::Silent },
+        Change::Leased { slot: 0, fence, deadline: at, grace_ms: 1 },
+        Change::Suspected { slot: 0, fence },
+        Change::Resumed { slot: 7, fence },
+        Change::Expired { slot: 0, fence, why: ExpireReason::Silent },
+        Change::Observed { slot: 0, answer: answer(Role::Counted) },
+        Change::Filed { answer: answer(Role::Counted) },
+        Change::Filed { answer: answer(Role::Noted) },
+        Change::Reopened {
+            attempt: attest::id::Attempt(3),
+            wanted: 1,
+            without: vec![],
+            class: Class::Push,
+            rank: 1,
+            why: ReopenReason::Dissent,
+        },
+    ];
+    for change in changes {
+        let step = Transition { at, job, change };
+        assert!(Job::fold(Some(state.clone()), &step).is_err(), "{step:?}");
+        if !matches!(step.change, Change::Announced { .. }) {
+            assert!(Job::fold(None, &step).is_err());
+        }
+        let other = Transition { job: JobId(Digest::of(b"other")), ..step };
+        assert!(Job::fold(Some(state.clone()), &other).is_err());
+    }
+}

@@ -1,0 +1,245 @@
+//! `assay assemble`: the assembler alone, from a configuration on this machine to an OCI layout.
+//!
+//! What `apko build` does, with the behaviour of a chosen version: [`recipe`] reads the
+//! configuration, [`keys`] finds who may sign, [`choose`] decides the packages of every
+//! architecture, [`layout`] writes. Invariant: the layout appears whole or not at all; nothing is
+//! judged here, and nothing is signed. Every package was proven by an index, a lockfile or (said
+//! in the result) by nothing, where the person asked for that.
+
+pub mod choose;
+pub mod error;
+pub mod keys;
+pub mod layout;
+pub mod order;
+pub mod recipe;
+pub mod repository;
+pub mod result;
+
+pub use error::AssembleFailure;
+pub use result::{AssembledImage, AssembledLayer, AssembledPlatform};
+
+use crate::material::{ContentStore, Places};
+use attest::{
+    Digest, Platform,
+    policy::{Mirror, Policy},
+};
+use choose::Chosen;
+use layout::{Counted, Staging};
+use rebuild::apko::{
+    AssemblyInput, Behaviour, BuildTimes, Depth, ImageConfiguration, IndexEntry,
+    assemble as assemble_platform,
+    config::{Extras, Lock},
+    index,
+};
+use recipe::RecipeFile;
+use std::{path::PathBuf, sync::Arc};
+
+/// What is asked for, as the command line has it.
+#[derive(Debug, Clone, Default)]
+pub struct AssembleRequest {
+    /// YAML, attested JSON, or `apko.lock.json`.
+    pub config: PathBuf,
+    /// Architectures by either name; empty means those of the configuration.
+    pub architectures: Vec<String>,
+    /// Which packages, in which order.
+    pub lockfile: Option<PathBuf>,
+    /// More repositories, folders or URLs, as apko's `--repository-append`.
+    pub repositories: Vec<String>,
+    /// More keys, files or URLs, as apko's `--keyring-append`.
+    pub keyring: Vec<String>,
+    /// Indexes need no signature.
+    pub ignore_signatures: bool,
+    /// The version of apko to be; none means the newest known.
+    pub version: Option<String>,
+    /// An image or a file that has the order of installation.
+    pub order_from: Option<String>,
+    /// `SOURCE_DATE_EPOCH` and `--build-date`.
+    pub times: BuildTimes,
+    /// Annotations that win over those of the configuration.
+    pub annotations: Vec<(String, String)>,
+    /// The folder that the layout becomes; new or empty.
+    pub output: PathBuf,
+}
+
+/// What the work is done with.
+pub struct AssembleTools {
+    /// Exceptions of network safety and, where it names repositories, whose keys count.
+    pub policy: Arc<Policy>,
+    /// Mirrors and network.
+    pub places: Arc<Places>,
+    /// Inputs by digest.
+    pub store: Arc<ContentStore>,
+    /// A folder for temporary files, on a disk.
+    pub work: PathBuf,
+    /// Threads of one build; the bytes do not depend on it.
+    pub threads: usize,
+}
+
+impl AssembleTools {
+    /// Puts the tools together; `mirrors` come before those of the policy.
+    pub fn new(
+        policy: Arc<Policy>,
+        mirrors: Vec<Mirror>,
+        store: Arc<ContentStore>,
+        work: PathBuf,
+    ) -> Result<Self, AssembleFailure> {
+        let all = mirrors.into_iter().chain(policy.mirrors.iter().cloned()).collect();
+        let places = Arc::new(Places::new(all, &crate::pipeline::network(&policy))?);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { policy, places, store, work, threads })
+    }
+}
+
+/// Hears how far it is. Decides nothing.
+pub trait AssembleProgress: Send + Sync {
+    /// Something new begins; `total` is 0 where it is not known.
+    fn begin(&self, what: &str, total: u64, bytes: bool);
+    /// So much more of it is done.
+    fn advance(&self, done: u64);
+    /// Something that a person should know.
+    fn remark(&self, text: &str);
+}
+
+/// Hears nothing.
+pub struct Silent;
+
+impl AssembleProgress for Silent {
+    fn begin(&self, _: &str, _: u64, _: bool) {}
+    fn advance(&self, _: u64) {}
+    fn remark(&self, _: &str) {}
+}
+
+/// Assembles an image into a new layout.
+pub async fn assemble(
+    request: &AssembleRequest,
+    tools: &AssembleTools,
+    progress: &Arc<dyn AssembleProgress>,
+) -> Result<AssembledImage, AssembleFailure> {
+    let behaviour = behaviour(request)?;
+    let recipe = RecipeFile::read(request)?;
+    let staging = Staging::beside(&request.output)?;
+    let repositories = repository::of(&recipe.config, &request.repositories)?;
+    let keys = keys::gather(request, tools, &recipe, &repositories, progress.as_ref()).await?;
+    let job = choose::Job { request, tools, recipe: &recipe, behaviour, keys: &keys };
+    let chosen = choose::packages(&job, &repositories, progress.as_ref()).await?;
+    let mut platforms = Vec::new();
+    let mut entries = Vec::new();
+    for platform in chosen {
+        let build = Build {
+            config: recipe.config.clone(),
+            behaviour,
+            times: request.times,
+            keys: keys.files.clone(),
+            extras: extras(request),
+            from_lockfile: recipe.lockfile.is_some(),
+            threads: tools.threads,
+            staging: staging.clone(),
+            progress: Arc::clone(progress),
+        };
+        let made = tokio::task::spawn_blocking(move || build.run(platform)).await;
+        let (entry, platform) = made.map_err(|error| AssembleFailure::Io {
+            doing: "assembling".into(),
+            source: std::io::Error::other(error),
+        })??;
+        entries.push(entry);
+        platforms.push(platform);
+    }
+    let option = request.times.epoch_option();
+    let bytes = index(&recipe.config, &entries, &behaviour, option)
+        .map_err(Box::new)
+        .map_err(|error| AssembleFailure::Assembly { platform: "the index".into(), error })?;
+    let digest = Digest::of(&bytes);
+    staging.finish(&bytes, &request.output)?;
+    if let Err(error) = tools.store.evict() {
+        // The image is there; the next run tries again.
+        progress.remark(&format!("the content store could not be kept in its bound: {error}"));
+    }
+    Ok(AssembledImage {
+        schema: result::SCHEMA,
+        index: digest,
+        apko: behaviour.version().to_string(),
+        platforms,
+    })
+}
+
+fn behaviour(request: &AssembleRequest) -> Result<Behaviour, AssembleFailure> {
+    match &request.version {
+        None => Ok(Behaviour::newest()),
+        Some(version) => {
+            Behaviour::of(version).map_err(|gap| AssembleFailure::Unsupported(vec![gap]))
+        }
+    }
+}
+
+fn extras(request: &AssembleRequest) -> Extras {
+    Extras {
+        build_repositories: Vec::new(),
+        repositories: request.repositories.clone(),
+        keyring: request.keyring.clone(),
+    }
+}
+
+/// One platform on its way to a thread that may block.
+struct Build {
+    config: ImageConfiguration,
+    behaviour: Behaviour,
+    times: BuildTimes,
+    keys: Vec<(String, Vec<u8>)>,
+    extras: Extras,
+    from_lockfile: bool,
+    threads: usize,
+    staging: Staging,
+    progress: Arc<dyn AssembleProgress>,
+}
+
+impl Build {
+    fn run(&self, chosen: Chosen) -> Result<(IndexEntry, AssembledPlatform), AssembleFailure> {
+        let architecture = chosen.architecture.as_str();
+        let name = format!("linux/{architecture}");
+        let lock = Lock {
+            architecture,
+            packages: &chosen.locked,
+            from_lockfile: self.from_lockfile,
+            extras: &self.extras,
+        };
+        let (config, ignored) = self.config.locked(&lock, &self.behaviour)?;
+        for field in ignored {
+            let version = self.behaviour.version();
+            self.progress.remark(&format!("{name}: apko {version} ignores {field}"));
+        }
+        let platform: Platform = name.parse().map_err(|_| {
+            AssembleFailure::Usage(format!("expected an architecture, found {architecture:?}"))
+        })?;
+        let input = AssemblyInput {
+            config: &config,
+            platform: &platform,
+            packages: &chosen.packages,
+            keys: &self.keys,
+            extra_packages: &[],
+            extra_repositories: &self.extras.repositories,
+            times: self.times,
+            behaviour: self.behaviour,
+            depth: Depth::Blobs,
+            threads: self.threads,
+        };
+        let content = |package: &rebuild::apk::package::Package| -> u64 {
+            package.entries.iter().map(|entry| entry.header.size).sum()
+        };
+        let total = chosen.packages.iter().map(|package| content(package)).sum();
+        self.progress.begin(&format!("{name}: writing layers"), total, true);
+        let sink = Counted::new(&self.staging, self.progress.as_ref());
+        let assembly = assemble_platform(&input, &sink)
+            .map_err(Box::new)
+            .map_err(|error| AssembleFailure::Assembly { platform: name.clone(), error })?;
+        let manifest = assembly.manifest.as_deref().unwrap_or_default();
+        self.staging.put(&assembly.config)?;
+        self.staging.put(manifest)?;
+        let entry = IndexEntry {
+            architecture: architecture.to_owned(),
+            manifest: Digest::of(manifest),
+            size: manifest.len() as u64,
+            created: assembly.created,
+        };
+        Ok((entry, AssembledPlatform::new(platform, &assembly, &chosen)))
+    }
+}

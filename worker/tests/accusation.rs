@@ -1,0 +1,308 @@
+//! When `diverged` may be said, and when it must be: nothing that an attacker adds to an image
+//! turns a divergence into a gap, and nothing that Assay cannot know turns a gap into a divergence.
+//!
+//! The images are the published cases, altered; the recipes are the attested ones, altered where a
+//! test is about what a recipe may say.
+
+mod fixture;
+
+use attest::{GapCode, Level, recipe::Recipe};
+use fixture::{Alter, altered, policy, published, reference, with_file, workshop};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use worker::{
+    pipeline::{
+        Workshop, apko,
+        attempt::{Answer, Attempt},
+        verify::{Fetched, Silent, VerifyOptions, attempts, verify},
+    },
+    report::VerifyReport,
+};
+
+const ALL_HINTS: &str = r#""epoch", "install-order", "install-order-conflicts", "key-set""#;
+
+fn same(tar: Vec<u8>) -> Vec<u8> {
+    tar
+}
+
+fn as_it_is(config: String) -> String {
+    config
+}
+
+fn another_key() -> Vec<u8> {
+    fs::read(fixture::fixtures().join("packages/assay-test-6a1f.rsa.pub")).unwrap()
+}
+
+async fn tried(workshop: &Workshop, image: &Fetched, recipe: &Recipe) -> Attempt {
+    apko::attempt(workshop, image, recipe, &VerifyOptions::default(), &Silent).await
+}
+
+async fn report(workshop: &Workshop, case: &str) -> VerifyReport {
+    let options = VerifyOptions::default();
+    verify(workshop, &reference(case), &options, &Silent).await.unwrap().report
+}
+
+/// `diverged`, or the codes of the gaps, or what else happened.
+fn said(attempt: &Attempt) -> String {
+    match &attempt.answer {
+        Answer::Built(built) if built.level().is_reproduced() => "reproduced".to_owned(),
+        Answer::Built(_) => "diverged".to_owned(),
+        Answer::RecipeInvalid(gaps) => {
+            let codes: Vec<&str> = gaps.iter().map(|gap| gap.code.as_str()).collect();
+            format!("gap {}", codes.join(" "))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planted_key_is_a_divergence_or_a_gap_by_what_the_policy_says_of_its_list() {
+    let work = tempfile::tempdir().unwrap();
+    for (complete, exit) in [(true, 10), (false, 14)] {
+        let workshop = workshop(work.path(), policy(complete, None));
+        let report = report(&workshop, "planted-key").await;
+        assert_eq!(report.exit, exit, "complete = {complete}: {:?}", report.platforms[0].detail);
+        // What was built is on record, also where nothing may be concluded from it.
+        assert!(report.platforms[0].rebuilt.is_some() && report.platforms[0].explanation.is_some());
+        assert_eq!(report.platforms[0].level, Level::None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planted_key_does_not_hide_what_else_differs() {
+    let work = tempfile::tempdir().unwrap();
+    let workshop = workshop(work.path(), policy(false, None));
+    let (_, recipe) = published(&workshop, "planted-key").await;
+    let program = |tar| with_file(tar, "usr/bin/extra", 0o755, b"#!/bin/sh\n");
+    let env = |config: String| config.replacen(r#""config":{"#, r#""config":{"User":"0","#, 1);
+    let key = |name: &'static str, mode| move |tar| with_file(tar, name, mode, &another_key());
+    let no_key = |tar| with_file(tar, "etc/apk/keys/evil.rsa.pub", 0o644, b"#!/bin/sh\n");
+    let (setuid, program_there) =
+        (key("etc/apk/keys/other.rsa.pub", 0o4755), key("etc/apk/keys/other.rsa.pub", 0o755));
+    let (deeper, beside) =
+        (key("etc/apk/keys/x/other.rsa.pub", 0o644), key("etc/apk/keys-other.rsa.pub", 0o644));
+    let cases: [(&str, Alter<'_>); 7] = [
+        ("a program", Alter { tar: &program, config: &as_it_is }),
+        ("the configuration", Alter { tar: &same, config: &env }),
+        ("a setuid file", Alter { tar: &setuid, config: &as_it_is }),
+        ("an executable file", Alter { tar: &program_there, config: &as_it_is }),
+        ("no key", Alter { tar: &no_key, config: &as_it_is }),
+        ("a folder below", Alter { tar: &deeper, config: &as_it_is }),
+        ("beside the folder", Alter { tar: &beside, config: &as_it_is }),
+    ];
+    for (name, alter) in &cases {
+        let image = altered(&workshop, "planted-key", alter).await;
+        let attempt = tried(&workshop, &image, &recipe).await;
+        assert_eq!(said(&attempt), "diverged", "{name}");
+    }
+    // And a second key is as unknown as the first.
+    let second = key("etc/apk/keys/other.rsa.pub", 0o644);
+    let alter = Alter { tar: &second, config: &as_it_is };
+    let image = altered(&workshop, "planted-key", &alter).await;
+    assert_eq!(said(&tried(&workshop, &image, &recipe).await), "gap keys");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_altered_case_stays_diverged_where_lists_are_open_and_no_hint_is_allowed() {
+    let work = tempfile::tempdir().unwrap();
+    let cases: BTreeMap<String, Value> =
+        serde_json::from_slice(&fs::read(fixture::fixtures().join("cases.json")).unwrap()).unwrap();
+    for (complete, hints) in [(false, Some("")), (false, None), (true, Some(""))] {
+        let workshop = workshop(work.path(), policy(complete, hints));
+        for (case, expected) in &cases {
+            let report = report(&workshop, case).await;
+            let expected = match (expected["expect"].as_str().unwrap(), case.as_str()) {
+                // The one whose only difference is the key.
+                ("diverged", "planted-key") if !complete => "not-rebuildable",
+                // Reproduced only by what was taken from them.
+                ("reproduced", "epoch" | "build-date") if hints.is_some() => "not-rebuildable",
+                (outcome, _) => outcome,
+            };
+            assert_eq!(
+                report.outcome.as_str(),
+                expected,
+                "{case}, complete = {complete}, hints {hints:?}: {}",
+                report.platforms[0].detail
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hint_that_is_not_allowed_is_a_gap_only_where_it_explains_everything() {
+    let work = tempfile::tempdir().unwrap();
+    let workshop = workshop(work.path(), policy(true, Some(r#""install-order""#)));
+    let (image, recipe) = published(&workshop, "epoch").await;
+    let attempt = tried(&workshop, &image, &recipe).await;
+    assert_eq!(said(&attempt), "gap epoch-unknown");
+    assert!(attempt.set_aside.is_some());
+    let program = |tar| with_file(tar, "usr/bin/extra", 0o755, b"#!/bin/sh\n");
+    let alter = Alter { tar: &program, config: &as_it_is };
+    let image = altered(&workshop, "epoch", &alter).await;
+    let attempt = tried(&workshop, &image, &recipe).await;
+    assert_eq!(said(&attempt), "diverged");
+    assert_eq!(attempt.hints[0].name, "epoch", "what it was compared under is on record");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipe_that_builds_something_else_accuses_nobody_while_another_cannot_be_tried() {
+    let work = tempfile::tempdir().unwrap();
+    let workshop = workshop(work.path(), policy(true, Some(ALL_HINTS)));
+    let (image, recipe) = published(&workshop, "tampered").await;
+    let (options, alone) = (VerifyOptions::default(), [recipe.clone()]);
+    let best = attempts(&workshop, &image, &alone, &options, &Silent).await.unwrap();
+    assert_eq!(said(&best), "diverged");
+    let newer = Recipe { version: Some("9.9.9".into()), ..recipe.clone() };
+    let mut withdrawn = recipe.clone();
+    withdrawn.config["contents"]["packages"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!("no-such-package=1.0-r0"));
+    for (other, expected) in [(newer, "gap unsupported-version"), (withdrawn, "InputGone")] {
+        for recipes in [[recipe.clone(), other.clone()], [other.clone(), recipe.clone()]] {
+            let best = attempts(&workshop, &image, &recipes, &options, &Silent).await.unwrap();
+            assert!(said(&best).starts_with(expected), "{expected}: {}", said(&best));
+        }
+    }
+    // A match is proof whatever the other says.
+    let (image, recipe) = published(&workshop, "hello").await;
+    let newer = Recipe { version: Some("9.9.9".into()), ..recipe.clone() };
+    let best = attempts(&workshop, &image, &[newer, recipe], &options, &Silent).await.unwrap();
+    assert_eq!(said(&best), "reproduced");
+}
+
+/// Every object of a configuration, as a path of keys.
+fn objects(value: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+    match value {
+        Value::Object(map) => {
+            found.push(path.clone());
+            for (key, inner) in map {
+                path.push(key.clone());
+                objects(inner, path, found);
+                path.pop();
+            }
+        }
+        Value::Array(items) => {
+            for (i, inner) in items.iter().enumerate() {
+                path.push(i.to_string());
+                objects(inner, path, found);
+                path.pop();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Free-form tables, in which any key means something to apko already.
+const FREE_FORM: [&str; 2] = ["annotations", "environment"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_or_version_that_is_not_known_is_a_gap_never_a_divergence() {
+    let work = tempfile::tempdir().unwrap();
+    let workshop = workshop(work.path(), policy(true, None));
+    let mut fields = 0;
+    for case in ["tampered", "web", "services", "vcs", "web-flat"] {
+        let (image, recipe) = published(&workshop, case).await;
+        let mut places = Vec::new();
+        objects(&recipe.config, &mut Vec::new(), &mut places);
+        for place in places {
+            if place.last().is_some_and(|key| FREE_FORM.contains(&key.as_str())) {
+                continue;
+            }
+            let mut recipe = recipe.clone();
+            let pointer: String = place.iter().map(|key| format!("/{key}")).collect();
+            recipe.config.pointer_mut(&pointer).unwrap()["a-field-of-tomorrow"] = json!(true);
+            let answer = said(&tried(&workshop, &image, &recipe).await);
+            assert_eq!(answer, "gap unsupported-field", "{case}: {pointer:?}");
+            fields += 1;
+        }
+    }
+    assert!(fields > 10, "{fields} places");
+    let (image, recipe) = published(&workshop, "tampered").await;
+    for version in ["0.12.9", "1.2.40", "2.0.0", "1.2.39+2", "1.2.39-rc1", "latest", ""] {
+        let recipe = Recipe { version: Some(version.into()), ..recipe.clone() };
+        let answer = said(&tried(&workshop, &image, &recipe).await);
+        assert_eq!(answer, "gap unsupported-version", "{version:?}");
+    }
+    // No version at all: they are tried, and none that fits is no accusation.
+    let recipe = Recipe { version: None, ..recipe };
+    let attempt = tried(&workshop, &image, &recipe).await;
+    let Answer::RecipeInvalid(gaps) = &attempt.answer else { panic!("{}", said(&attempt)) };
+    assert_eq!(gaps[0].code, GapCode::BuilderVersion);
+}
+
+/// What is done to a file.
+type Damage<'a> = &'a dyn Fn(&Path);
+
+/// A copy of the packages' mirror in which something was done to one file.
+fn broken_mirror(folder: &Path, damage: &dyn Fn(&Path)) -> worker::material::Places {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().flatten() {
+            let place = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                copy(&entry.path(), &place);
+            } else {
+                fs::copy(entry.path(), place).unwrap();
+            }
+        }
+    }
+    copy(&fixture::fixtures().join("packages"), folder);
+    damage(folder);
+    let mirror = attest::policy::Mirror {
+        prefix: "https://packages.assay.test/".into(),
+        url: format!("file://{}/", folder.display()),
+        complete: true,
+    };
+    worker::material::Places::new(vec![mirror], &oci::NetworkPolicy::default()).unwrap()
+}
+
+/// Every package file below a folder.
+fn packages(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        if entry.path().is_dir() {
+            found.extend(packages(&entry.path()));
+        } else if entry.path().extension().is_some_and(|e| e == "apk") {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_of_packages_that_is_damaged_or_lies_is_an_error_never_a_verdict() {
+    let cut = |path: &Path| {
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    };
+    let flip = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    let gone = |path: &Path| fs::remove_file(path).unwrap();
+    let empty = |path: &Path| fs::write(path, b"").unwrap();
+    let damages: [(&str, Damage<'_>); 4] =
+        [("cut", &cut), ("flipped", &flip), ("gone", &gone), ("empty", &empty)];
+    for (name, damage) in damages {
+        let work = tempfile::tempdir().unwrap();
+        let mut workshop = workshop(work.path(), policy(true, None));
+        let mirror = work.path().join("mirror");
+        let every = |folder: &Path| packages(folder).iter().for_each(|p| damage(p));
+        workshop.places = Arc::new(broken_mirror(&mirror, &every));
+        // An honest image and an altered one: neither becomes better or worse by it.
+        for case in ["hello", "tampered"] {
+            let report = report(&workshop, case).await;
+            let detail = &report.platforms[0].detail;
+            assert_eq!(report.exit, 1, "{name} {case}: {detail}");
+            assert!(detail.contains("the verified index names"), "{name} {case}: {detail}");
+        }
+    }
+}
