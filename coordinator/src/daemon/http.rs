@@ -169,16 +169,22 @@ async fn attestation_of(
         Ok(jobs) => jobs,
         Err(error) => return failed(&error),
     };
-    let index = evidence::about_image(&asked.repository, &asked.manifest);
-    for about in jobs.iter().map(|job| job.0).chain([index]) {
-        match core.store.newest_about(Kind::PUBLICATION, &about) {
-            Ok(Some(stored)) => {
-                if let Some(attestation) = super::publish::attestation(&stored.body) {
-                    return json(attestation.to_vec());
-                }
-            }
-            Ok(None) => {}
+    // An image may have several jobs (its evidence changed): the newest publication speaks.
+    let mut newest: Option<crate::journal::Stored> = None;
+    for job in &jobs {
+        match core.store.newest_about(Kind::PUBLICATION, &job.0) {
+            Ok(found) => newest = newest.into_iter().chain(found).max_by_key(|s| s.position),
             Err(error) => return failed(&error),
+        }
+    }
+    let index = evidence::about_image(&asked.repository, &asked.manifest);
+    let of_index = match core.store.newest_about(Kind::PUBLICATION, &index) {
+        Ok(found) => found,
+        Err(error) => return failed(&error),
+    };
+    for stored in newest.iter().chain(&of_index) {
+        if let Some(attestation) = super::publish::attestation(&stored.body) {
+            return json(attestation.to_vec());
         }
     }
     problem(StatusCode::NOT_FOUND, "nothing was attested about this image")

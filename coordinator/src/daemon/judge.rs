@@ -37,6 +37,8 @@ const AGAIN_MAX: usize = 16;
 /// at most; a slow registry takes one of eight places.
 const AT_A_TIME_MAX: usize = 8;
 
+/// A job that could not be judged is left alone for so long: a full disk makes it due at once again.
+const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
 /// How long judgements that are under way may hold up the end: a registry may be slow.
 const END_MAX: Duration = Duration::from_secs(10);
 
@@ -139,6 +141,7 @@ pub async fn judge(core: &Arc<Core>, id: JobId) {
             Ok(false) => {}
             Err(problem) => {
                 tracing::error!(job.id = %id, %problem, "a job could not be judged");
+                tokio::time::sleep(AFTER_A_FAILURE).await;
                 break;
             }
         }
@@ -162,8 +165,11 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
     let shared = Arc::clone(core);
     let body = record.to_json();
     let attach = Box::new(move |job: &queue::Job| {
-        let judged = matches!(job.phase, Phase::Judged { .. });
-        let published = if judged { Some(publication.settled) } else { publication.at_once };
+        let published = match job.phase {
+            Phase::Judged { .. } => Some(publication.settled),
+            Phase::Parked { .. } => publication.parked,
+            Phase::Open | Phase::Deferred { .. } => publication.at_once,
+        };
         // The verdict comes after it: the index knows a verdict by being next to its transition.
         let mut records: Vec<NewRecord> = published.into_iter().collect();
         records.push(NewRecord::new(Kind::VERDICT, job.spec.id.0, body));

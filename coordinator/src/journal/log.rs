@@ -308,9 +308,9 @@ impl<D: Disk> Log<D> {
             SegmentHeader { journal: self.shared.journal, first: self.next, chain: self.chain };
         let disk = &*self.shared.disk;
         let file = Arc::new(segment::create(disk, &header, self.options.ahead_bytes as usize)?);
-        // The zeros ahead are of no use any more. Not synced: with or without them it is whole.
-        let closed = self.file.set_size(self.end);
-        closed.map_err(|error| JournalError::io("cut", &segment::name(self.first), &error))?;
+        // The zeros ahead are of no use any more. Not synced: with or without them it is whole, and
+        // once the next segment has its name nothing may fail: records go there from now on.
+        let _ = self.file.set_size(self.end);
         let active = Some(Active { file: file.clone(), offsets: Vec::new() });
         let next = Segment { first: self.next, active };
         let mut segments = self.shared.segments.write().unwrap_or_else(PoisonError::into_inner);

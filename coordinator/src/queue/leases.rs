@@ -109,21 +109,23 @@ impl Queue {
     ) -> Result<Reply, Refusal> {
         let (held, slot) = self.own(worker, lease, fence)?;
         let job = held.job;
-        let execution_ms = match slot {
-            Slot::Leased { deadline, .. } => deadline.since(turn.now),
+        let (execution_ms, deadline) = match slot {
+            Slot::Leased { deadline, .. } => (deadline.since(turn.now), deadline),
             _ => {
                 let known = self.jobs.get(&job).ok_or(Refusal::UnknownJob(job))?;
                 let execution_ms = known.spec.execution_ms_max;
                 let grace_ms = self.grace_ms(known);
                 let (slot, deadline) = (held.slot, turn.now.plus(execution_ms));
                 self.record(turn, job, Change::Leased { slot, fence, deadline, grace_ms })?;
-                execution_ms
+                (execution_ms, deadline)
             }
         };
         if let Some(held) = self.leases.get_mut(&lease) {
             held.heard = turn.now.max(self.paused_until);
         }
-        self.timers.arm(super::timers::Timer::Lease(lease), turn.now.plus(self.limits.suspect_ms));
+        // Accepting again and again does not put off the hard cap.
+        let next = turn.now.plus(self.limits.suspect_ms).min(deadline);
+        self.timers.arm(super::timers::Timer::Lease(lease), next);
         Ok(Reply::Granted { job, execution_ms })
     }
 

@@ -174,8 +174,15 @@ pub fn restore(
         let expected = format!("records up to {} with chain {}", list.end, list.chain);
         return Err(wrong(expected, format!("records up to {}", found.end)));
     }
-    // An empty folder, or one with a lock file that nobody holds.
-    let _ = fs::remove_dir_all(&journal);
+    // An empty folder, or one with a lock file that nobody holds. A coordinator that was started
+    // meanwhile has made a journal of its own: that one is never removed.
+    if let Some(found) = first_but_lock(&journal)? {
+        return Err(UpkeepError::Occupied { path: journal, found });
+    }
+    if journal.exists() {
+        let _ = fs::remove_file(journal.join(crate::journal::disk::LOCK_NAME));
+        fs::remove_dir(&journal).map_err(UpkeepError::io("replace", &journal))?;
+    }
     fs::rename(&staging, &journal).map_err(UpkeepError::io("name", &journal))?;
     sync_folder(data)?;
     Ok(list)

@@ -10,7 +10,7 @@ use super::{
     order::GivenOrder, recipe::RecipeFile, repository::BuildRepository,
 };
 use crate::material::{
-    Material, MaterialError, PackageProof,
+    Material, PackageProof,
     packages::{Shelf, VerifiedIndex},
 };
 use attest::{Gap, GapCode};
@@ -207,9 +207,13 @@ impl Job<'_> {
     ) -> Result<Option<Found<'r>>, AssembleFailure> {
         let base = format!("{}/{}", repository.base, architecture::apk(name));
         let signed = !self.request.ignore_signatures;
+        let file = format!("{base}/APKINDEX.tar.gz");
+        let lacks = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        if repository.local && std::fs::symlink_metadata(&file).is_err_and(lacks) {
+            return Ok(None);
+        }
         match self.shelf().index(&base, signed).await {
             Ok(index) => Ok(Some(Found { pin: &repository.pin, index })),
-            Err(MaterialError::Gone { .. }) if repository.local => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -283,28 +287,33 @@ fn resolve(
         let failed =
             |error| AssembleFailure::Resolve { architecture: name.clone(), error: Box::new(error) };
         let mut resolution = resolver.resolve(world).map_err(failed)?;
+        // The lock is the first resolution's, also where the second one installs more.
+        let locked: Vec<LockedPackage> = resolution.order.iter().map(locked_choice).collect();
         if let Some(beside) = beside {
-            let mut locked = resolution.locked();
-            locked.extend(beside.iter().cloned());
-            let again = resolver.resolve(&locked).map_err(failed)?;
+            let mut again = resolution.locked();
+            again.extend(beside.iter().cloned());
+            let again = resolver.resolve(&again).map_err(failed)?;
             resolution.order = again.order;
             resolution.ambiguous.extend(again.ambiguous);
             resolution.ambiguous.dedup();
         }
         let lists = repositories.get(name).map(Vec::as_slice).unwrap_or_default();
-        let locked = resolution.order.iter().map(|choice| LockedPackage {
-            name: choice.entry.name.clone(),
-            version: choice.entry.version.clone(),
-            pin: Some(choice.pin.to_owned()).filter(|pin| !pin.is_empty()),
-        });
         all.push(Resolved {
             architecture: name.clone(),
             files: resolution.order.iter().filter_map(|choice| place(choice, lists)).collect(),
-            locked: locked.collect(),
+            locked,
             ambiguous: resolution.ambiguous.iter().map(ambiguity).collect(),
         });
     }
     Ok(all)
+}
+
+fn locked_choice(choice: &Choice<'_>) -> LockedPackage {
+    LockedPackage {
+        name: choice.entry.name.clone(),
+        version: choice.entry.version.clone(),
+        pin: Some(choice.pin.to_owned()).filter(|pin| !pin.is_empty()),
+    }
 }
 
 /// Where a choice stands. The resolver hands out what was handed in, so it is there.

@@ -110,6 +110,8 @@ pub struct Worker {
     /// Leases that an earlier process was at when it was killed: to be given back.
     left: Vec<(LeaseId, Fence)>,
     failures: u32,
+    /// One process for a folder: two would kill each other's jobs and answer one lease twice.
+    _lock: fs::File,
 }
 
 impl Worker {
@@ -118,6 +120,15 @@ impl Worker {
     pub fn open(loaded: Loaded, identity: Identity, launcher: Launcher) -> Result<Self, RunError> {
         let work = loaded.work_folder();
         let folder = |error| RunError::Folder { path: work.display().to_string(), error };
+        // Before anything is swept: the jobs of another process on this folder are not leftovers.
+        let path = loaded.folder.join("LOCK");
+        let lock = fs::File::options().create(true).write(true).truncate(false).open(&path);
+        let lock = lock.map_err(folder)?;
+        if lock.try_lock().is_err() {
+            let path = loaded.folder.display().to_string();
+            let error = std::io::Error::other("another worker is at work there; stop it first");
+            return Err(RunError::Folder { path, error });
+        }
         match cage::sweep(&work) {
             Some(0) => {}
             Some(killed) => {
@@ -146,6 +157,7 @@ impl Worker {
             refused: BTreeSet::new(),
             left,
             failures: 0,
+            _lock: lock,
         })
     }
 

@@ -228,7 +228,11 @@ impl Shelf<'_> {
         };
         let (package, digest, from) = self.fetch(uri).await.map_err(|error| match error {
             MaterialError::Gone { looked_at, .. } if named => other(looked_at),
-            MaterialError::Unproven { problem, .. } if named => other(problem),
+            MaterialError::Unproven { problem, .. } | MaterialError::Limit { problem, .. }
+                if named =>
+            {
+                other(problem)
+            }
             error => error,
         })?;
         let verified_by = proof.check(&package).map_err(other)?;
@@ -244,30 +248,51 @@ impl Shelf<'_> {
         request: &PackageRequest,
     ) -> Result<(Arc<Package>, Material), MaterialError> {
         let mut looked_at = Vec::new();
-        let mut other = None;
+        let mut others: Vec<MaterialError> = Vec::new();
         for base in bases {
             let uri = format!("{base}/{}-{}.apk", request.name, request.version);
-            match self.fetch(&uri).await {
-                Ok((package, digest, from)) => {
-                    let signer = package.verify_signature(&self.keys.ring);
-                    let signer = signer.map_err(|error| MaterialError::Unproven {
-                        uri: uri.clone(),
-                        problem: format!("not in a verified index, and {error}"),
-                    })?;
+            let (package, digest, from) = match self.fetch(&uri).await {
+                Ok(fetched) => fetched,
+                Err(MaterialError::Gone { looked_at: place, .. }) => {
+                    looked_at.push(place);
+                    continue;
+                }
+                Err(error) => {
+                    others.push(error);
+                    continue;
+                }
+            };
+            // A signature says who made a package, not that it is the one that was asked for.
+            if (&package.info.name, &package.info.version) != (&request.name, &request.version) {
+                let (wanted, found) = (format!("{}-{}", request.name, request.version), package);
+                let problem = format!("expected the package {wanted}, found {}", found.label());
+                others.push(MaterialError::Unavailable { uri, problem });
+                continue;
+            }
+            match package.verify_signature(&self.keys.ring) {
+                Ok(signer) => {
                     let verified_by = format!("its own signature by {}", signer.key);
                     return self.finish(&uri, package, digest, from, verified_by);
                 }
-                Err(MaterialError::Gone { looked_at: place, .. }) => looked_at.push(place),
                 Err(error) => {
-                    other.get_or_insert(error);
+                    let problem = format!("not in a verified index, and {error}");
+                    others.push(MaterialError::Unproven { uri, problem });
                 }
             }
         }
-        if let Some(error) = other {
+        let uri = format!("{}-{}.apk", request.name, request.version);
+        // What did not answer might have had it, or its proof: that comes before what did answer.
+        let silent = |error: &&MaterialError| {
+            matches!(error, MaterialError::Unavailable { .. } | MaterialError::Store(_))
+        };
+        if let Some(error) = unread.iter().chain(&others).find(silent) {
+            let problem = error.to_string();
+            return Err(MaterialError::Unavailable { uri, problem });
+        }
+        if let Some(error) = others.into_iter().next() {
             return Err(error);
         }
-        let uri = format!("{}-{}.apk", request.name, request.version);
-        if let Some(error) = unread.first().filter(|e| !matches!(e, MaterialError::Gone { .. })) {
+        if let Some(error) = unread.iter().find(|e| !matches!(e, MaterialError::Gone { .. })) {
             let problem = format!("an index could not be used: {error}");
             return match error {
                 MaterialError::Unproven { .. } => Err(MaterialError::Unproven { uri, problem }),
@@ -321,9 +346,22 @@ impl Shelf<'_> {
                     })?;
                     unpacking.read(Box::new(file), false)
                 });
-                let package = package.await?;
-                // The store's disk may have changed the bytes: what was read is what is recorded.
-                let digest = package.file_sha256;
+                // The store's disk may have changed the bytes: that says nothing about the image.
+                let damaged = |problem: String| MaterialError::Unavailable {
+                    uri: uri.to_owned(),
+                    problem: format!("the content store's copy is damaged: {problem}"),
+                };
+                let package = package.await.map_err(|error| match error {
+                    MaterialError::Unproven { problem, .. }
+                    | MaterialError::Limit { problem, .. } => damaged(problem),
+                    error => error,
+                })?;
+                if package.file_sha256 != digest {
+                    return Err(damaged(format!(
+                        "expected {digest}, found {}",
+                        package.file_sha256
+                    )));
+                }
                 Ok((package, digest, "the content store".to_owned()))
             }
         }

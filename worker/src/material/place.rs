@@ -71,11 +71,12 @@ impl Places {
             }
         }
         match problem {
-            _ if gone => Err(MaterialError::Gone {
+            // A source that failed says nothing: it might have had it.
+            Some(error) => Err(error),
+            None if gone => Err(MaterialError::Gone {
                 uri: uri.to_owned(),
                 looked_at: format!("looked for at {}", looked_at.join(", ")),
             }),
-            Some(error) => Err(error),
             None => Err(MaterialError::Unavailable {
                 uri: uri.to_owned(),
                 problem: format!("not at {}, which need not be complete", looked_at.join(", ")),
@@ -153,8 +154,10 @@ fn open_file(path: &Path, complete: Option<&Path>) -> Result<Answer, MaterialErr
             // A mirror that is missing or empty is not mounted; that says nothing.
             let there =
                 |root: &Path| root.read_dir().is_ok_and(|mut entries| entries.next().is_some());
-            let certain = complete.is_some_and(there);
-            Ok(Answer::Lacks { certain, place: shown })
+            if complete.is_some_and(|root| !there(root)) {
+                return Err(unavailable(&shown, &"the folder of this mirror is missing or empty"));
+            }
+            Ok(Answer::Lacks { certain: complete.is_some(), place: shown })
         }
         Err(error) => Err(unavailable(&shown, &error)),
     }

@@ -123,6 +123,8 @@ pub struct OfJob {
     pub settled: NewRecord,
     /// At once, because an attestation stands that is not true any more.
     pub at_once: Option<NewRecord>,
+    /// When the job is parked: what stands rests on answers that do not count any more.
+    pub parked: Option<NewRecord>,
 }
 
 /// The publications that follow from a judgement.
@@ -130,13 +132,14 @@ pub fn of_job(core: &Core, id: &JobId, judgement: &Judgement) -> Result<OfJob, P
     let record = |body: Vec<u8>| NewRecord::new(Kind::PUBLICATION, id.0, body);
     if let Some(reproduced) = judgement.reproduced() {
         let vsa = Vsa::of_image(&reproduced, &verifier(core), super::judge::now())?;
-        return Ok(OfJob { settled: record(bundle(core, &vsa)?), at_once: None });
+        return Ok(OfJob { settled: record(bundle(core, &vsa)?), at_once: None, parked: None });
     }
     let nothing = no_attestation(judgement.outcome.as_str());
     let stands = newest(core, &id.0)?.is_some_and(|body| attestation(&body).is_some());
     let false_now = stands && judgement.outcome.class() == OutcomeClass::Bad;
     let at_once = false_now.then(|| record(nothing.clone()));
-    Ok(OfJob { settled: record(nothing), at_once })
+    let parked = stands.then(|| record(nothing.clone()));
+    Ok(OfJob { settled: record(nothing), at_once, parked })
 }
 
 fn verifier(core: &Core) -> Verifier {

@@ -29,6 +29,8 @@ const PAGE: usize = 100;
 const AT_ONCE: usize = 4;
 /// The store is asked this often even if nobody says that something is new.
 const IDLE: Duration = Duration::from_secs(300);
+/// Between two rounds, at least.
+const ROUND_MIN: Duration = Duration::from_millis(250);
 
 /// One publication that waits, for people.
 #[derive(Debug, Clone)]
@@ -75,7 +77,9 @@ async fn round(core: &Arc<Core>, target: &PublishTarget) -> Result<Instant, Stor
     let mut patience = core.publishing.patience();
     patience.keep_only(&waiting);
     let idle = Instant::now() + IDLE;
-    Ok(patience.next().map_or(idle, |next| next.min(idle)))
+    // Never at once: what is early for its host would be read again and again.
+    let soonest = Instant::now() + ROUND_MIN;
+    Ok(patience.next().map_or(idle, |next| next.max(soonest).min(idle)))
 }
 
 async fn one(core: &Arc<Core>, target: &PublishTarget, stored: &Stored) {

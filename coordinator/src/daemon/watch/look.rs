@@ -98,18 +98,25 @@ struct Stopped {
     problem: String,
     retry_after: Option<Duration>,
     go_on: bool,
+    /// The registry asked for the wait, not our own queue or disk.
+    throttled: bool,
 }
 
 impl From<StoreError> for Stopped {
     fn from(error: StoreError) -> Self {
         let retry_after = error.retry_after_ms().map(Duration::from_millis);
-        Self { problem: error.to_string(), retry_after, go_on: false }
+        Self { problem: error.to_string(), retry_after, go_on: false, throttled: false }
     }
 }
 
 impl From<Paused> for Stopped {
     fn from(paused: Paused) -> Self {
-        Self { problem: paused.to_string(), retry_after: Some(paused.0), go_on: false }
+        Self {
+            problem: paused.to_string(),
+            retry_after: Some(paused.0),
+            go_on: false,
+            throttled: true,
+        }
     }
 }
 
@@ -124,7 +131,8 @@ impl From<oci::Error> for Stopped {
                 | ErrorKind::Denied
                 | ErrorKind::NetworkRefused
         );
-        Self { problem: error.to_string(), retry_after, go_on: !whole }
+        let throttled = retry_after.is_some();
+        Self { problem: error.to_string(), retry_after, go_on: !whole, throttled }
     }
 }
 
@@ -133,7 +141,12 @@ impl From<intake::IntakeError> for Stopped {
         match error {
             intake::IntakeError::Image(error) => error.into(),
             intake::IntakeError::Store(error) => error.into(),
-            other => Self { problem: other.to_string(), retry_after: None, go_on: true },
+            other => Self {
+                problem: other.to_string(),
+                retry_after: None,
+                go_on: true,
+                throttled: false,
+            },
         }
     }
 }
@@ -144,7 +157,8 @@ pub async fn look(core: &Arc<Core>, watch: &Watch) -> Looked {
     if let Err(stopped) = follow(core, watch, &mut looked).await {
         looked.problem.get_or_insert(stopped.problem);
         looked.retry_after = stopped.retry_after;
-        if let Some((host, wait)) = host_and_path(&watch.repository).zip(stopped.retry_after) {
+        let asked = stopped.retry_after.filter(|_| stopped.throttled);
+        if let Some((host, wait)) = host_and_path(&watch.repository).zip(asked) {
             core.watches.pace.pause(host.0, wait);
             let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             let event = Event::Throttled { registry: host.0.to_owned(), retry_after_ms };
