@@ -306,3 +306,23 @@ async fn a_source_of_packages_that_is_damaged_or_lies_is_an_error_never_a_verdic
         }
     }
 }
+
+/// A signature says who made a package, not that it is the one that the recipe names.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_signed_package_under_the_name_of_one_that_is_gone_is_an_error() {
+    let work = tempfile::tempdir().unwrap();
+    let mut workshop = workshop(work.path(), policy(true, None));
+    let swapped = |folder: &Path| {
+        let files = packages(folder);
+        let newer = files.iter().filter(|p| p.ends_with("hello-2.12-r3.apk"));
+        for path in newer {
+            fs::copy(path, path.with_file_name("hello-2.12-r2.apk")).unwrap();
+        }
+    };
+    workshop.places = Arc::new(broken_mirror(&work.path().join("mirror"), &swapped));
+    let report = report(&workshop, "withdrawn").await;
+    let detail = &report.platforms[0].detail;
+    assert_eq!(report.exit, 1, "{detail}");
+    assert!(detail.contains("expected the package hello-2.12-r2"), "{detail}");
+    assert!(detail.contains("hello-2.12-r3"), "{detail}");
+}
