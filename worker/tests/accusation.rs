@@ -326,3 +326,31 @@ async fn another_signed_package_under_the_name_of_one_that_is_gone_is_an_error()
     assert!(detail.contains("expected the package hello-2.12-r2"), "{detail}");
     assert!(detail.contains("hello-2.12-r3"), "{detail}");
 }
+
+/// What happened to an index on its way is no fact about an image: never 10, never 14.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_index_says_nothing_about_an_image() {
+    let page = |path: &Path| fs::write(path, b"<html>back in a minute</html>").unwrap();
+    let cut = |path: &Path| {
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() - 30]).unwrap();
+    };
+    let damages: [(&str, Damage<'_>); 2] = [("a page", &page), ("cut", &cut)];
+    for (name, damage) in damages {
+        let work = tempfile::tempdir().unwrap();
+        let mut workshop = workshop(work.path(), policy(true, None));
+        let every = |folder: &Path| {
+            for repository in ["os", "extras"] {
+                for arch in ["x86_64", "aarch64"] {
+                    damage(&folder.join(repository).join(arch).join("APKINDEX.tar.gz"));
+                }
+            }
+        };
+        workshop.places = Arc::new(broken_mirror(&work.path().join("mirror"), &every));
+        let report = report(&workshop, "hello").await;
+        let detail = &report.platforms[0].detail;
+        assert!(matches!(report.exit, 0 | 1), "{name}: {} {detail}", report.exit);
+        let withdrawn = self::report(&workshop, "withdrawn").await;
+        assert_eq!(withdrawn.exit, 1, "{name}: {}", withdrawn.platforms[0].detail);
+    }
+}

@@ -16,6 +16,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use rebuild::{
     apk::{
         index::{Index, IndexEntry, IndexError, IndexLimits},
+        key::KeyError,
         package::{Package, PackageLimits},
     },
     apko::config::architecture,
@@ -172,10 +173,16 @@ impl Shelf<'_> {
         });
         let (index, verified_by) = read.await.map_err(|error: IndexError| {
             let (uri, problem) = (uri.clone(), error.to_string());
-            if error.is_limit() {
-                MaterialError::Limit { uri, problem }
-            } else {
-                MaterialError::Unproven { uri, problem }
+            // Unsigned, or signed by a stranger: that is about keys. Anything else is damage of the
+            // file or of its way here, which says nothing about the image.
+            let of_keys = matches!(
+                &error,
+                IndexError::Unsigned | IndexError::Signature(KeyError::NoTrustedKey { .. })
+            );
+            match error.is_limit() {
+                true => MaterialError::Limit { uri, problem },
+                false if signed && !of_keys => MaterialError::Unavailable { uri, problem },
+                false => MaterialError::Unproven { uri, problem },
             }
         })?;
         let material = Material { uri, digest, from, verified_by };
