@@ -39,7 +39,14 @@ impl Digest {
 
     /// The 64 lower-case hex digits, without `sha256:`.
     pub fn hex(&self) -> String {
-        hex::encode(self.0)
+        self.digits(|digits| digits.to_owned())
+    }
+
+    /// Shows the digits without an allocation: evidence has dozens of digests.
+    fn digits<T>(&self, show: impl FnOnce(&str) -> T) -> T {
+        let mut digits = [0; 64];
+        let written = hex::encode_to_slice(self.0, &mut digits);
+        show(written.ok().and_then(|()| std::str::from_utf8(&digits).ok()).unwrap_or_default())
     }
 
     /// A digest from 64 lower-case hex digits without a prefix, as in-toto statements write it.
@@ -67,7 +74,10 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        self.digits(|digits| {
+            f.write_str("sha256:")?;
+            f.write_str(digits)
+        })
     }
 }
 

@@ -158,7 +158,16 @@ impl Envelope {
 
     /// The envelope's JSON bytes.
     pub fn to_json(&self) -> Vec<u8> {
-        self.to_value().to_string().into_bytes()
+        let signature = |s: &Signature| WireSignature {
+            keyid: s.keyid.clone(),
+            sig: STANDARD.encode(&s.bytes),
+        };
+        let wire = WireEnvelope {
+            payload: STANDARD.encode(&self.payload),
+            payload_type: self.payload_type.clone(),
+            signatures: self.signatures.iter().map(signature).collect(),
+        };
+        serde_json::to_vec(&wire).unwrap_or_else(|_| self.to_value().to_string().into_bytes())
     }
 
     /// The bytes that were signed.

@@ -5,7 +5,7 @@
 //! Invariant: a secret key never appears in `Debug`, `Display` or serde. A key type other than
 //! these is refused by name; no signature is ever checked with a hash other than SHA-256.
 
-use crate::Digest;
+use crate::{Digest, verified};
 use aws_lc_rs::{
     encoding::AsDer,
     rand::SystemRandom,
@@ -110,6 +110,10 @@ impl PublicKey {
 
     /// Checks a signature over `message` (SHA-256 for ECDSA).
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), KeyError> {
+        let name = verified::name(&self.spki, signature, message);
+        if verified::holds(&name) {
+            return Ok(());
+        }
         let wrong = || KeyError::Signature { key: self.id() };
         let check = |algorithm: &'static dyn VerificationAlgorithm, raw: &[u8]| {
             UnparsedPublicKey::new(algorithm, raw).verify(message, signature).map_err(|_| wrong())
@@ -120,7 +124,9 @@ impl PublicKey {
             }
             Kind::P256 => check(&signature::ECDSA_P256_SHA256_ASN1, &self.spki[26..]),
             Kind::Ed25519 => check(&signature::ED25519, &self.spki[12..]),
-        }
+        }?;
+        verified::keep(name);
+        Ok(())
     }
 
     /// True for the kind that attestations are signed with.

@@ -28,6 +28,7 @@ pub mod statement;
 pub mod time;
 pub mod trust;
 pub mod verdict;
+mod verified;
 pub mod vsa;
 
 pub use digest::Digest;

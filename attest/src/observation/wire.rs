@@ -28,10 +28,22 @@ use crate::{
     id::{Attempt, Fence, JobId, LeaseId, OperatorId, WorkerId},
     name::NameError,
     record::Random32,
-    statement::{Statement, StatementSubject},
+    statement::{STATEMENT_V1, Statement, StatementSubject},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
+
+/// [`Statement`] with this predicate, so that neither way goes through a tree.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Built {
+    #[serde(rename = "_type")]
+    statement_type: String,
+    subject: Vec<StatementSubject>,
+    #[serde(rename = "predicateType")]
+    predicate_type: String,
+    predicate: Predicate,
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -273,8 +285,13 @@ pub(super) fn encode(o: &Observation) -> Result<(&'static str, Vec<u8>), Observa
         assay_output: output.clone(),
     };
     let subject = StatementSubject::new(o.subject.repository.as_str(), &output.manifest);
-    let statement = Statement::new(vec![subject], PROVENANCE_V1, serde_json::to_value(&predicate)?);
-    Ok((IN_TOTO, canonical::to_vec(&statement)?))
+    let built = Built {
+        statement_type: STATEMENT_V1.to_owned(),
+        subject: vec![subject],
+        predicate_type: PROVENANCE_V1.to_owned(),
+        predicate,
+    };
+    Ok((IN_TOTO, canonical::to_vec(&built)?))
 }
 
 fn fixed(field: &'static str, expected: &str, found: &str) -> Result<(), ObservationError> {
@@ -289,12 +306,16 @@ fn fixed(field: &'static str, expected: &str, found: &str) -> Result<(), Observa
 pub(super) fn decode(payload_type: &str, payload: &[u8]) -> Result<Observation, ObservationError> {
     match payload_type {
         IN_TOTO => {
-            let statement = Statement::parse(payload)?;
-            fixed("predicateType", PROVENANCE_V1, &statement.predicate_type)?;
-            let definition = statement.predicate.get("buildDefinition");
-            let build_type = definition.and_then(|d| d.get("buildType")?.as_str());
-            fixed("buildType", BUILD_TYPE, build_type.unwrap_or_default())?;
-            let predicate: Predicate = serde_json::from_value(statement.predicate)?;
+            // What is not exactly an observation is read once more, to say what it is instead.
+            let predicate = match serde_json::from_slice::<Built>(payload) {
+                Ok(built)
+                    if built.predicate_type == PROVENANCE_V1
+                        && built.predicate.build_definition.build_type == BUILD_TYPE =>
+                {
+                    built.predicate
+                }
+                _ => by_statement(payload)?,
+            };
             let definition = predicate.build_definition;
             let parameters = definition.external_parameters;
             let target = subject(&parameters.target, parameters.platform)?;
@@ -324,6 +345,16 @@ pub(super) fn decode(payload_type: &str, payload: &[u8]) -> Result<Observation, 
         }
         other => Err(ObservationError::PayloadType(other.chars().take(200).collect())),
     }
+}
+
+/// The same step by step, with an error for each.
+fn by_statement(payload: &[u8]) -> Result<Predicate, ObservationError> {
+    let statement = Statement::parse(payload)?;
+    fixed("predicateType", PROVENANCE_V1, &statement.predicate_type)?;
+    let definition = statement.predicate.get("buildDefinition");
+    let build_type = definition.and_then(|d| d.get("buildType")?.as_str());
+    fixed("buildType", BUILD_TYPE, build_type.unwrap_or_default())?;
+    Ok(serde_json::from_value(statement.predicate)?)
 }
 
 struct Parts {

@@ -108,12 +108,7 @@ pub trait Record: Serialize + DeserializeOwned + PartialEq {
     /// The exact bytes that are signed.
     fn encode(&self) -> Result<Vec<u8>, RecordError> {
         self.check()?;
-        let json = |error| RecordError::Json { kind: Self::KIND, error };
-        let mut value = serde_json::to_value(self).map_err(json)?;
-        if let Value::Object(fields) = &mut value {
-            fields.insert("schema".to_owned(), schema(Self::KIND).into());
-        }
-        let bytes = canonical::to_vec(&value)?;
+        let bytes = canonical::to_vec(&WithSchema { schema: schema(Self::KIND), record: self })?;
         if bytes.len() > RECORD_BYTES_MAX {
             return Err(RecordError::TooLarge(bytes.len()));
         }
@@ -160,6 +155,13 @@ pub trait Record: Serialize + DeserializeOwned + PartialEq {
         envelope.verify(key)?;
         Ok(record)
     }
+}
+
+#[derive(Serialize)]
+struct WithSchema<'a, R> {
+    schema: String,
+    #[serde(flatten)]
+    record: &'a R,
 }
 
 fn schema(kind: &str) -> String {

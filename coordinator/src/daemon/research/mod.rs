@@ -137,6 +137,8 @@ pub(super) struct Reading<'a> {
     asked: &'a Asked,
     jobs: HashMap<JobId, Option<Job>>,
     findings: HashMap<JobId, Option<Finding>>,
+    /// Submissions of an image in their order: where, and under which tag.
+    submissions: HashMap<Digest, Vec<(JournalPosition, Option<String>)>>,
 }
 
 impl Reading<'_> {
@@ -196,8 +198,8 @@ impl Filling {
 
 /// One page.
 pub fn page(core: &Core, asked: &Asked) -> Result<Page, StoreError> {
-    let (jobs, findings) = (HashMap::new(), HashMap::new());
-    let mut reading = Reading { core, asked, jobs, findings };
+    let (jobs, findings, submissions) = Default::default();
+    let mut reading = Reading { core, asked, jobs, findings, submissions };
     let rows_max = asked.rows_max.clamp(1, ROWS_MAX);
     let mut filling = Filling { rows: Vec::new(), bytes: 0, at: asked.from, rows_max };
     let done = match asked.table {

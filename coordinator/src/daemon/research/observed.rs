@@ -22,6 +22,8 @@ use serde_json::Value;
 const DIFFERENCES_MAX: usize = 10_000;
 /// Submissions of one image that are looked through for its tag.
 const SUBMISSIONS_MAX: usize = 1000;
+/// Images whose submissions are remembered while a page is made.
+const SUBMITTED_MAX: usize = 100;
 
 /// The observation as signed; none if the envelope cannot be read.
 pub(super) fn read(
@@ -64,7 +66,8 @@ pub(super) fn row(reading: &mut Reading<'_>, of: &HistoryRow) -> Result<Vec<Row>
     row.set("role", role.as_str());
     row.maybe("verdict_effect", effect(reading, &of.job, id)?);
     if let Some(observation) = read(reading, id)? {
-        row.maybe("tag_when_observed", tag(reading, &observation, of.position)?);
+        let tag = tag(reading, &observation, of.position)?;
+        row.maybe("tag_when_observed", tag);
         signed(&mut row, &observation);
         environment(&mut row, &observation);
     }
@@ -130,18 +133,25 @@ fn environment(row: &mut Row, observation: &Observation) {
 
 /// The newest tag under which the image had been submitted before this position.
 fn tag(
-    reading: &Reading<'_>,
+    reading: &mut Reading<'_>,
     observation: &Observation,
     before: JournalPosition,
 ) -> Result<Option<String>, StoreError> {
     let root = observation.index.unwrap_or(observation.subject.digest);
     let about = about_image(&observation.subject.repository, &root);
-    let start = JournalPosition(0);
-    let store = &reading.core.store;
-    let found = store.records_about(Kind::EVIDENCE, &about, start, SUBMISSIONS_MAX)?;
-    let earlier = found.into_iter().filter(|stored| stored.position < before);
-    let image = |body: &[u8]| serde_json::from_slice::<SubmittedImage>(body).ok()?.tag;
-    Ok(earlier.filter_map(|stored| image(&stored.body)).next_back())
+    if !reading.submissions.contains_key(&about) {
+        let (start, store) = (JournalPosition(0), &reading.core.store);
+        let found = store.records_about(Kind::EVIDENCE, &about, start, SUBMISSIONS_MAX)?;
+        let tag = |body: &[u8]| serde_json::from_slice::<SubmittedImage>(body).ok()?.tag;
+        let found = found.iter().map(|stored| (stored.position, tag(&stored.body))).collect();
+        if reading.submissions.len() >= SUBMITTED_MAX {
+            reading.submissions.clear();
+        }
+        reading.submissions.insert(about, found);
+    }
+    let known = reading.submissions.get(&about).map_or(&[][..], Vec::as_slice);
+    let earlier = known.iter().take_while(|(position, _)| *position < before);
+    Ok(earlier.filter_map(|(_, tag)| tag.clone()).last())
 }
 
 /// What an observation is to the newest verdict of its job.
