@@ -9,10 +9,13 @@
 //! It must never write into a publisher's repository without [`preflight`].
 
 mod legacy;
+mod standing;
 mod withdraw;
 
 pub use legacy::push_envelope;
 pub use withdraw::{Withdrawn, withdraw_bundles};
+
+use standing::Standing;
 
 use crate::{
     destination::Destination,
@@ -101,23 +104,16 @@ pub async fn push_bundle(
     listed.artifact_type = Some(media::BUNDLE_V03.to_owned());
     listed.annotations = annotations(push);
 
-    let by_api = match &source {
-        ImageSource::Registry(registry) => {
-            registry.referrers_api(push.repository, &push.subject.digest).await?
-        }
-        ImageSource::Layout(_) => None,
-    };
-    // Asked, not believed: a registry may name the subject in a header and list nothing.
-    let listed_by_api =
-        by_api.as_ref().is_some_and(|all| all.iter().any(|d| d.digest == listed.digest));
-    let known = match by_api {
-        Some(all) => all,
-        None => destination.source()?.referrers(push.repository, &push.subject.digest).await?,
-    };
     let about = About { repository: push.repository, subject: &push.subject.digest };
+    let standing = Standing::read(&destination.source()?, about).await?;
+    // Asked, not believed: a registry may name the subject in a header and list nothing.
+    let listed_by_api = standing.by_api.iter().flatten().any(|d| d.digest == listed.digest);
+    let known = standing.all();
     let old = superseded(&source, about, &known, Some(&listed.digest), supersedes).await?;
     if !listed_by_api {
         rewrite_tag(destination, about, Some(&listed), &old).await?;
+    } else if standing.tag_names(&old) {
+        rewrite_tag(destination, about, None, &old).await?;
     }
     let mut pushed =
         Pushed { manifest: listed.digest, tagged: !listed_by_api, removed: vec![], left: vec![] };

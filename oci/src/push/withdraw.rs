@@ -4,10 +4,8 @@
 //! naming them before they are deleted, so that nobody is led to what is gone. It must never leave
 //! "could not be deleted" unsaid: a verifier that finds the bundle would still believe it.
 
-use super::{About, Supersedes, read_tag, rewrite_tag, superseded};
-use crate::{
-    destination::Destination, error::Error, reference::Tag, registry::Deleted, source::ImageSource,
-};
+use super::{About, Standing, Supersedes, rewrite_tag, superseded};
+use crate::{destination::Destination, error::Error, registry::Deleted};
 use attest::{Digest, Repository};
 
 /// What was done.
@@ -28,12 +26,12 @@ pub async fn withdraw_bundles(
 ) -> Result<Withdrawn, Error> {
     let about = About { repository, subject };
     let source = destination.source()?;
-    let known = source.referrers(repository, subject).await?;
-    let old = superseded(&source, about, &known, None, ours).await?;
+    let standing = Standing::read(&source, about).await?;
+    let old = superseded(&source, about, &standing.all(), None, ours).await?;
     if old.is_empty() {
         return Ok(Withdrawn::default());
     }
-    if is_tagged(&source, repository, subject).await? {
+    if standing.tag_names(&old) {
         rewrite_tag(destination, about, None, &old).await?;
     }
     let mut withdrawn = Withdrawn::default();
@@ -44,13 +42,4 @@ pub async fn withdraw_bundles(
         }
     }
     Ok(withdrawn)
-}
-
-async fn is_tagged(
-    source: &ImageSource,
-    repository: &Repository,
-    subject: &Digest,
-) -> Result<bool, Error> {
-    let tag = Tag::fallback_of(subject);
-    Ok(read_tag(source, repository, &tag).await?.1.is_some())
 }

@@ -78,7 +78,8 @@ impl Registry {
         }
     }
 
-    async fn referrers_by_tag(
+    /// What the tag `sha256-<hex>` names, whether there is the API or not.
+    pub async fn referrers_by_tag(
         &self,
         repository: &Repository,
         digest: &Digest,

@@ -309,3 +309,44 @@ async fn a_withdrawn_bundle_is_gone_and_nobody_elses() {
         assert_eq!(withdraw().await.unwrap(), oci::Withdrawn::default(), "{api}");
     }
 }
+
+/// A registry that lists by itself now and did not when the bundle was pushed: it stands under the
+/// tag alone, where clients of before find it. It goes with a withdrawal, and with a newer one.
+#[tokio::test]
+async fn what_stands_under_the_tag_alone_goes_too_where_there_is_an_api() {
+    for replaced in [false, true] {
+        let scene = scene(options(true, true), "hello").await;
+        let empty = json!({
+            "schemaVersion": 2, "mediaType": oci::media::OCI_INDEX, "manifests": [],
+        });
+        let lists_nothing =
+            What::Instead(oci::media::OCI_INDEX.into(), empty.to_string().into_bytes());
+        scene._registry.fault(Fault::get("/referrers/", lists_nothing));
+        let old = push(&scene, &scene.sidecar, Place::Sidecar, 1).await;
+        assert!(old.tagged, "{replaced}");
+        if replaced {
+            scene._registry.heal();
+        }
+        let removed = if replaced {
+            push(&scene, &scene.sidecar, Place::Sidecar, 2).await.removed
+        } else {
+            let digest = scene.image.digest();
+            withdraw_bundles(&scene.destination, &scene.sidecar, &digest, &ours)
+                .await
+                .unwrap()
+                .removed
+        };
+        assert_eq!(removed, [old.manifest], "{replaced}");
+        assert!(!is_tagged(&scene, &old.manifest).await, "{replaced}");
+        let gone = scene.source.manifest(&scene.sidecar, &old.manifest).await;
+        assert!(gone.unwrap_err().is_not_found(), "{replaced}");
+    }
+}
+
+/// Whether the tag `sha256-<hex>` names a manifest.
+async fn is_tagged(scene: &Scene, manifest: &Digest) -> bool {
+    let tag = Tag::fallback_of(&scene.image.digest());
+    let Some(index) = scene.source.tag(&scene.sidecar, &tag).await.unwrap() else { return false };
+    let index = scene.source.manifest(&scene.sidecar, &index).await.unwrap();
+    String::from_utf8(index.bytes).unwrap().contains(&manifest.to_string())
+}
