@@ -64,6 +64,8 @@ struct Batch<'a, T: Tables> {
     tenants: BTreeSet<Tenant>,
     /// The place that a job had before the batch.
     places: BTreeMap<JobId, Place>,
+    /// In how many rows a job lay before the batch.
+    pieces: BTreeMap<JobId, u8>,
 }
 
 impl<T: Tables> Index<T> {
@@ -119,6 +121,7 @@ impl<T: Tables> Index<T> {
             totals: state.totals.clone(),
             tenants: BTreeSet::new(),
             places: BTreeMap::new(),
+            pieces: BTreeMap::new(),
         };
         let mut before: Option<&Stored> = None;
         for record in records {
@@ -147,7 +150,7 @@ impl<T: Tables> Index<T> {
 
     /// A job's state.
     pub fn job(&self, id: &JobId) -> Result<Option<Job>, IndexError> {
-        read_job(&self.tables, id)
+        Ok(read_job(&self.tables, id)?.map(|(job, _)| job))
     }
 
     /// The jobs of an image.
@@ -309,28 +312,38 @@ impl<T: Tables> Index<T> {
     }
 }
 
-fn read_job<T: Tables>(tables: &T, id: &JobId) -> Result<Option<Job>, IndexError> {
-    let value = read_pieces(tables, id)?;
-    value.map(|bytes| serde_json::from_slice(&bytes).map_err(doubt)).transpose()
+/// The job, and in how many rows it lies.
+fn read_job<T: Tables>(tables: &T, id: &JobId) -> Result<Option<(Job, u8)>, IndexError> {
+    let Some((bytes, pieces)) = read_pieces(tables, id)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(|job| Some((job, pieces))).map_err(doubt)
 }
 
 /// A job that was checked again for years has hundreds of answers: more than one row may hold.
-fn write_pieces(writes: &mut Writes, id: &JobId, bytes: &[u8]) -> Result<(), IndexError> {
+/// It takes the place of the `before` rows in which the job lay: one that is opened again and lets old
+/// answers go may need two rows less.
+fn write_pieces(
+    writes: &mut Writes,
+    id: &JobId,
+    bytes: &[u8],
+    before: u8,
+) -> Result<(), IndexError> {
     let mut next = 0u8;
     for piece in bytes.chunks(PIECE_BYTES) {
         writes.insert(key(b'j', &[id.0.raw(), &[next]]), Some(piece.to_vec()));
         next = next.checked_add(1).ok_or_else(|| doubt("a job of more than 16 MB"))?;
     }
-    // It was one piece longer before, at most: a transition changes less than a piece.
-    writes.insert(key(b'j', &[id.0.raw(), &[next]]), None);
+    for left_over in next..before {
+        writes.insert(key(b'j', &[id.0.raw(), &[left_over]]), None);
+    }
     Ok(())
 }
 
-fn read_pieces<T: Tables>(tables: &T, id: &JobId) -> Result<Option<Vec<u8>>, IndexError> {
+fn read_pieces<T: Tables>(tables: &T, id: &JobId) -> Result<Option<(Vec<u8>, u8)>, IndexError> {
     let prefix = key(b'j', &[id.0.raw()]);
     let rows = tables.range(&prefix, &after(&prefix), usize::from(u8::MAX))?;
     let pieces: Vec<Vec<u8>> = rows.into_iter().map(|(_, piece)| piece).collect();
-    Ok((!pieces.is_empty()).then(|| pieces.concat()))
+    let count = u8::try_from(pieces.len()).map_err(doubt)?;
+    Ok((count > 0).then(|| (pieces.concat(), count)))
 }
 
 fn read_totals<T: Tables>(tables: &T) -> Result<Totals, IndexError> {
@@ -374,7 +387,10 @@ impl<T: Tables> Batch<'_, T> {
         let step = Transition::from_json(&record.body).map_err(doubt)?;
         let known = match self.jobs.remove(&step.job) {
             Some(job) => Some(job),
-            None => read_job(self.tables, &step.job)?,
+            None => read_job(self.tables, &step.job)?.map(|(job, pieces)| {
+                self.pieces.insert(step.job, pieces);
+                job
+            }),
         };
         if let Some(known) = &known {
             self.places.entry(step.job).or_insert_with(|| known.place());
@@ -466,7 +482,8 @@ impl<T: Tables> Batch<'_, T> {
                 self.put(new, Vec::new());
             }
             let bytes = serde_json::to_vec(&job).map_err(doubt)?;
-            write_pieces(&mut self.writes, &id, &bytes)?;
+            let before = self.pieces.get(&id).copied().unwrap_or_default();
+            write_pieces(&mut self.writes, &id, &bytes, before)?;
         }
         for tenant in std::mem::take(&mut self.tenants) {
             let row = key(b't', &[tenant.0.as_bytes()]);
@@ -497,14 +514,16 @@ mod tests {
 
     fn keeps_long_jobs(tables: &impl Tables) {
         let (id, other) = (JobId(Digest::of(b"job")), JobId(Digest::of(b"other")));
-        for bytes in [10, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 2 * PIECE_BYTES] {
+        let p = PIECE_BYTES;
+        for bytes in [10, p, p + 1, 3 * p, 2 * p, 3 * p, 10] {
+            let before = read_pieces(tables, &id).unwrap().map_or(0, |(_, pieces)| pieces);
             let text: Vec<u8> = (0..bytes).map(|n| n as u8).collect();
             let mut writes = Writes::new();
-            write_pieces(&mut writes, &id, &text).unwrap();
-            write_pieces(&mut writes, &other, b"{}").unwrap();
+            write_pieces(&mut writes, &id, &text, before).unwrap();
+            write_pieces(&mut writes, &other, b"{}", 1).unwrap();
             tables.commit(&writes).unwrap();
-            assert!(read_pieces(tables, &id).unwrap().unwrap() == text, "{bytes} bytes");
-            assert_eq!(read_pieces(tables, &other).unwrap().unwrap(), b"{}");
+            assert!(read_pieces(tables, &id).unwrap().unwrap().0 == text, "{bytes} bytes");
+            assert_eq!(read_pieces(tables, &other).unwrap().unwrap(), (b"{}".to_vec(), 1));
         }
         assert_eq!(read_pieces(tables, &JobId(Digest::of(b"?"))).unwrap(), None);
     }
