@@ -53,6 +53,8 @@ pub struct AttestationManifest {
     pub descriptor: Descriptor,
     /// The manifest that it says it is about.
     pub about: Option<Digest>,
+    /// The manifest, exactly.
+    pub manifest: Vec<u8>,
     /// Its layers: in-toto Statements without signatures.
     pub statements: Vec<Vec<u8>>,
 }
@@ -140,7 +142,10 @@ impl Image {
         {
             let about = descriptor.annotations.get(REFERENCE_DIGEST).and_then(|d| d.parse().ok());
             let descriptor = descriptor.clone();
-            self.attestations.push(AttestationManifest { position, descriptor, about, statements });
+            let manifest = resolved.bytes;
+            let left_out =
+                AttestationManifest { position, descriptor, about, manifest, statements };
+            self.attestations.push(left_out);
             return Ok(());
         }
         let platform = platform_of(source, &repository, &manifest).await?;
@@ -158,7 +163,7 @@ fn is_unknown(platform: &Platform) -> bool {
 }
 
 /// Explicitly unknown/unknown, and annotated as an attestation manifest.
-fn is_marked(descriptor: &Descriptor) -> bool {
+pub fn is_marked(descriptor: &Descriptor) -> bool {
     descriptor.platform.as_ref().is_some_and(is_unknown)
         && descriptor.annotations.get(REFERENCE_TYPE).is_some_and(|t| t == "attestation-manifest")
 }

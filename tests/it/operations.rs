@@ -2,16 +2,17 @@
 //! changes (nothing but `last_error`), what readiness and metrics say.
 
 use crate::peers;
-use attest::{Digest, Repository};
+use attest::{Digest, Platform, Repository, Subject, id::WorkerId};
 use coordinator::{
     daemon::{
-        Core, Daemon, DaemonError, readiness,
+        Core, Daemon, DaemonError, drains, readiness,
         research::{self, Asked, Cursor, Table},
         watch::{Standing, Watch},
     },
     journal::Kind,
-    queue::Limits,
+    queue::{Class, Event, JobSpec, Limits, Reply, Report, Tenant},
     setup::{InitOptions, Loaded, init},
+    store::nothing,
 };
 use harness::registry::{Fault, Registry, RegistryOptions, What};
 use serde_json::Value;
@@ -196,7 +197,9 @@ async fn watched_tags_are_submitted_and_their_changes_are_history() {
     running.stop().await;
     std::fs::remove_dir_all(home.join("data/index")).unwrap();
     let running = Running::start(&home).await;
-    assert_eq!(running.standing(&watch).unwrap().watch, watch);
+    let standing = running.standing(&watch).unwrap();
+    assert_eq!(standing.watch, watch);
+    assert!(standing.last_checked.is_some(), "when the last look was is on record");
     assert_eq!(running.table(Table::History, &repository), history);
     let heads = registry.count("HEAD", "/manifests/latest");
     running.look(&watch).await;
@@ -268,6 +271,84 @@ async fn an_image_that_could_not_be_taken_in_is_tried_again() {
     assert_eq!(running.look(&watch).await.last_error, "");
     assert!(running.submitted(&repository, &first));
     assert_eq!(running.table(Table::Tags, &repository).len(), 1, "and is not seen again");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_image_does_not_hide_the_tags_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, repository, first, second) = published().await;
+    let home = folder(dir.path(), &registry.host());
+    let running = Running::start(&home).await;
+    for (tag, digest) in [("a", first), ("b", second), ("c", first), ("d", first), ("e", first)] {
+        assert!(registry.store.set_tag("demo/hello", &tag.parse().unwrap(), digest));
+    }
+    let watch = watch(&repository, "*");
+    registry.fault(Fault::get(format!("/manifests/{first}"), What::Status(403)));
+    let standing = running.look(&watch).await;
+    assert!(standing.last_error.starts_with("a: "), "{}", standing.last_error);
+    assert!(running.submitted(&repository, &second), "the tag behind the broken one");
+    assert!(!running.submitted(&repository, &first));
+    let asked = |tag: &str| registry.count("HEAD", &format!("/manifests/{tag}"));
+    assert_eq!((asked("e"), asked("latest")), (1, 0), "three in a row end the look");
+    let failed = running.core.metrics.render().unwrap();
+    assert!(failed.contains("assay_watch_tags_failed_total 4"), "{failed}");
+
+    // How it went is there after a restart.
+    let error = standing.last_error;
+    running.stop().await;
+    let running = Running::start(&home).await;
+    let standing = running.standing(&watch).unwrap();
+    assert_eq!((standing.last_error, standing.last_checked.is_some()), (error, true));
+    registry.heal();
+
+    // Whoever asks for a pause gets it: the tags behind are not asked for.
+    registry.fault(Fault::get(format!("/manifests/{first}"), What::RetryAfter(429, 7200)));
+    let before = asked("b");
+    assert!(running.look(&watch).await.last_error.contains("429"));
+    assert_eq!(asked("b"), before);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_drained_worker_stays_drained_until_it_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = folder(dir.path(), "127.0.0.1:1");
+    let running = Running::start(&home).await;
+    let (worker, subject) = (
+        WorkerId(Digest::of(b"worker")),
+        Subject {
+            repository: "registry.example/demo/hello".parse().unwrap(),
+            digest: Digest::of(b"image"),
+            platform: Platform::linux("amd64"),
+        },
+    );
+    let spec = JobSpec::new(subject, vec![Digest::of(b"recipe")], "apko", 0, 1, 60_000).unwrap();
+    let event = Event::Announce { spec, tenant: Tenant("ci".into()), class: Class::Push };
+    running.core.store.act(event, nothing()).await.unwrap();
+    drains::set(&running.core, worker, true).await.unwrap();
+    running.stop().await;
+    let running = Running::start(&home).await;
+    let offers = async || {
+        let report = Report {
+            worker,
+            operator: "acme".parse().unwrap(),
+            architectures: vec!["amd64".into()],
+            rebuilders: vec!["apko".into()],
+            memory_mib: 0,
+            slots_free: 1,
+            draining: false,
+            leases: vec![],
+            waits: false,
+        };
+        match running.core.store.act(Event::Sync(report), nothing()).await.unwrap() {
+            Reply::Desired(desired) => desired.offers.len(),
+            other => panic!("expected offers, found {other:?}"),
+        }
+    };
+    assert_eq!(offers().await, 0, "an administrator's word is kept");
+    drains::set(&running.core, worker, false).await.unwrap();
+    assert_eq!(offers().await, 1);
     running.stop().await;
 }
 

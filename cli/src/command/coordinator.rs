@@ -35,8 +35,8 @@ pub enum Command {
         /// The URI that it signs as; choose one that you own.
         #[arg(long, default_value = "https://localhost/assay")]
         verifier_id: String,
-        /// Where attestations go: registry.example/assay/{repository}, a repository of ours for
-        /// each that is judged. Without it they are served over HTTPS only.
+        /// Where attestations go: registry.example/assay/{host}/{repository}, a repository of ours
+        /// for each that is judged. Without it they are served over HTTPS only.
         #[arg(long)]
         publish: Option<String>,
     },

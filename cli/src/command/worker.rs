@@ -58,10 +58,14 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Tells the coordinator to give a worker no new work (administrators).
+    /// Tells the coordinator to give a worker no new work, until it is told otherwise
+    /// (administrators).
     Drain {
         /// The worker: sha256:… of its key.
         worker: String,
+        /// Gives it work again.
+        #[arg(long)]
+        undo: bool,
         #[command(flatten)]
         connection: Connection,
     },
@@ -82,8 +86,8 @@ pub async fn run(command: Command) -> Outcome {
         }
         Command::Run { dir } => work(&dir).await,
         Command::Doctor { dir, format } => doctor(&dir, format).await,
-        Command::Drain { worker, connection } => {
-            let request = v1::DrainWorkerRequest { worker };
+        Command::Drain { worker, undo, connection } => {
+            let request = v1::DrainWorkerRequest { worker, undo };
             connection.admin()?.drain_worker(request).await.map_err(fleet::failed)?;
             Ok(0)
         }

@@ -10,3 +10,4 @@ mod peer;
 mod publishing;
 mod stage;
 mod walkthrough;
+mod withdrawal;

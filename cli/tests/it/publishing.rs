@@ -11,8 +11,9 @@ use serde_json::Value;
 
 const PENDING: &str = "assay publish --dry-run --format json";
 
-/// A coordinator that publishes into `sidecar`, and one worker of one operator, that is enough.
-async fn small_fleet(images: &Host, sidecar: &str) -> Stage {
+/// A coordinator that publishes into `sidecar`, and one worker of the first of these operators, that
+/// is enough.
+pub async fn small_fleet(images: &Host, sidecar: &str, operators: &[&str]) -> Stage {
     images.fill(&["hello"]).await;
     let mut stage = Stage::new();
     let (grpc, https) = (free_port(), free_port());
@@ -22,13 +23,18 @@ async fn small_fleet(images: &Host, sidecar: &str) -> Stage {
     stage.expect(
         &format!(
             "assay coordinator init c --listen 127.0.0.1:{grpc} --listen-http 127.0.0.1:{https} \
-             --publish '{sidecar}/assay/{{repository}}' && assay operator keygen acme --dir c && \
-             cp {} c/publisher.pub && \
+             --publish '{sidecar}/assay/{{host}}/{{repository}}' && for name in {}; do \
+             assay operator keygen $name --dir c; done && cp {} c/publisher.pub && \
              sed -i 's/^observations_wanted = 3/observations_wanted = 1/' c/coordinator.toml",
+            operators.join(" "),
             publisher.display()
         ),
         0,
     );
+    let each = operators.iter();
+    let tables: String = each
+        .map(|name| format!("[[operator]]\nname = \"{name}\"\nroot_key = \"{name}.pub\"\n"))
+        .collect();
     let policy = format!(
         "[[publisher]]\nrepositories = [\"{0}/demo/*\"]\nkey = \"publisher.pub\"\n\
          transparency = \"none\"\n[[package_repository]]\n\
@@ -37,8 +43,7 @@ async fn small_fleet(images: &Host, sidecar: &str) -> Stage {
          url = \"file://{1}/\"\ncomplete = true\n\
          [[registry]]\nhost = \"{0}\"\nplain_http = true\n\
          [[registry]]\nhost = \"{sidecar}\"\nplain_http = true\n\
-         [[operator]]\nname = \"acme\"\nroot_key = \"acme.pub\"\n\
-         [quorum]\noperators = [\"acme\"]\nreproduced = 1\n\
+         {tables}[quorum]\noperators = {operators:?}\nreproduced = 1\n\
          hints = [\"epoch\", \"install-order\", \"key-set\"]\n",
         images.name(),
         std::fs::canonicalize(packages).unwrap().display()
@@ -63,20 +68,27 @@ async fn small_fleet(images: &Host, sidecar: &str) -> Stage {
     stage
 }
 
-fn start(stage: &mut Stage) {
+/// Starts the coordinator.
+pub fn start(stage: &mut Stage) {
     stage.start("coordinator", "assay coordinator run c", Some("gRPC on"));
 }
 
-fn pending(out: &str) -> Vec<Value> {
+/// What `assay publish --dry-run` lists.
+pub fn pending(out: &str) -> Vec<Value> {
     let value: Value = serde_json::from_str(out).unwrap();
     assert_eq!(value["schema"], "assay/publish/v1");
     value["publications"].as_array().unwrap().clone()
 }
 
+/// Where `sidecar` has what is said about `hello` of `images`.
+fn place(sidecar: &str, images: &Host) -> String {
+    format!("{sidecar}/assay/{}/demo/hello", images.name().replace(':', "_"))
+}
+
 /// How many attestations a digest has in the sidecar.
-async fn attestations(sidecar: &Host, digest: &str) -> usize {
+pub async fn attestations(sidecar: &Host, images: &Host, digest: &str) -> usize {
     let source = ImageSource::Registry(sidecar.client());
-    let repository = format!("{}/assay/demo/hello", sidecar.name()).parse().unwrap();
+    let repository = place(sidecar.name(), images).parse().unwrap();
     let found = oci::discover(&source, &repository, &digest.parse().unwrap()).await.unwrap();
     assert_eq!(found.problems, []);
     found.evidence.iter().filter(|e| e.kind == EvidenceKind::SigstoreBundle).count()
@@ -86,7 +98,7 @@ async fn attestations(sidecar: &Host, digest: &str) -> usize {
 async fn a_registry_that_is_away_gets_everything_once_when_it_is_back() {
     let images = Host::own(true, None).await;
     let sidecar = format!("127.0.0.1:{}", free_port());
-    let mut stage = small_fleet(&images, &sidecar).await;
+    let mut stage = small_fleet(&images, &sidecar, &["acme"]).await;
     let hello = format!("{}/demo/hello:latest", images.name());
     let submitted = stage.expect(&format!("assay submit {hello} --wait --format json"), 0);
     let state: Value = serde_json::from_str(&submitted.out).unwrap();
@@ -99,7 +111,7 @@ async fn a_registry_that_is_away_gets_everything_once_when_it_is_back() {
     let rows = pending(&stage.until(PENDING, failed));
     for row in &rows {
         assert_eq!(row["attested"], true, "{row}");
-        assert_eq!(row["target"], format!("{sidecar}/assay/demo/hello"));
+        assert_eq!(row["target"], place(&sidecar, &images));
         assert_eq!(row["evidence"], row["platform"] != "", "{row}");
     }
     stage.stop("coordinator");
@@ -116,7 +128,7 @@ async fn a_registry_that_is_away_gets_everything_once_when_it_is_back() {
         .collect();
     assert_eq!(digests.len(), 3);
     for digest in &digests {
-        assert_eq!(attestations(&sidecar, digest).await, 1, "{digest}");
+        assert_eq!(attestations(&sidecar, &images, digest).await, 1, "{digest}");
     }
     let written = sidecar.writes();
     assert!(written > 0);
@@ -126,7 +138,23 @@ async fn a_registry_that_is_away_gets_everything_once_when_it_is_back() {
     // Asking again for what was judged changes nothing either.
     stage.expect(&format!("assay submit {hello} --wait"), 0);
     assert!(pending(&stage.expect(PENDING, 0).out).is_empty());
-    stage.stop("worker");
-    stage.stop("coordinator");
     assert_eq!(sidecar.writes(), written, "something was pushed again");
+
+    // The key of the only worker is taken back: nothing of it stands.
+    stage.stop("worker");
+    stage.expect(
+        "assay operator revoke w/worker.pub --operator acme --root-key c/acme.key --reason lost",
+        0,
+    );
+    let status = format!("assay status {}/demo/hello@{}", images.name(), digests[2]);
+    stage.until(&format!("{status} || true"), |out| out.contains("inconclusive"));
+    let mut left = 3;
+    while left > 0 {
+        stage.until(PENDING, |out| pending(out).is_empty());
+        left = 0;
+        for digest in &digests {
+            left += attestations(&sidecar, &images, digest).await;
+        }
+    }
+    stage.stop("coordinator");
 }

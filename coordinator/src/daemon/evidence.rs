@@ -25,6 +25,9 @@ use std::collections::BTreeSet;
 const PIECE_BYTES: usize = 3 << 20;
 /// Most bytes of explanations in one answer: five of the largest.
 const EXPLANATIONS_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of the manifests that were left out of one index: BuildKit's take one or two KiB for
+/// each platform, 1 MiB is room for 500 of them.
+const LEFT_OUT_BYTES_MAX: usize = 1 << 20;
 /// Records read at a time.
 const PAGE: usize = 500;
 
@@ -85,6 +88,105 @@ pub struct SubmittedPlatform {
 /// What the record of a submitted image is about.
 pub fn about_image(repository: &Repository, digest: &Digest) -> Digest {
     Digest::of(format!("image\n{repository}@{digest}").as_bytes())
+}
+
+/// One image in which a job's subject was found, when it was submitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    /// Where it is published.
+    pub repository: Repository,
+    /// The index, or the bare manifest.
+    pub digest: Digest,
+    /// Whether it is an index.
+    pub is_index: bool,
+}
+
+/// What the records of a job's submissions are about: from the job they lead to each index that
+/// shares its subject, and the last one says when it was submitted last.
+pub fn about_submissions(job: &JobId) -> Digest {
+    Digest::of(format!("submissions\n{job}").as_bytes())
+}
+
+/// The records that lead from the jobs of an image to it.
+pub fn submissions(image: &SubmittedImage, is_index: bool) -> Vec<NewRecord> {
+    let (repository, digest) = (image.repository.clone(), image.digest);
+    let submission = Submission { repository, digest, is_index };
+    // Text only: writing it as JSON cannot fail.
+    let body = serde_json::to_vec(&submission).unwrap_or_default();
+    let jobs: BTreeSet<JobId> = image.jobs.iter().map(|platform| platform.job).collect();
+    let record = |job| NewRecord::new(Kind::EVIDENCE, about_submissions(&job), body.clone());
+    jobs.into_iter().map(record).collect()
+}
+
+/// Reads every submission of a job; of a later version's records it does not know, none.
+pub fn each_submission(
+    store: &dyn Store,
+    job: &JobId,
+    mut with: impl FnMut(Submission),
+) -> Result<(), StoreError> {
+    let (of, mut from) = (about_submissions(job), JournalPosition(0));
+    loop {
+        let page = store.records_about(Kind::EVIDENCE, &of, from, PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        from = last.position.next();
+        page.iter()
+            .filter_map(|stored| serde_json::from_slice(&stored.body).ok())
+            .for_each(&mut with);
+    }
+}
+
+/// When a job was submitted last, in the order of the journal.
+pub fn submitted_at(store: &dyn Store, job: &JobId) -> Result<JournalPosition, StoreError> {
+    let mut last = JournalPosition(0);
+    for of in [about_submissions(job), job.0] {
+        last = last.max(store.newest_about(Kind::EVIDENCE, &of)?.map_or(last, |s| s.position));
+    }
+    Ok(last)
+}
+
+/// The record that keeps a published document by its digest, unless it is kept already.
+pub fn keep_document(store: &dyn Store, bytes: &[u8]) -> Result<Option<NewRecord>, StoreError> {
+    let digest = Digest::of(bytes);
+    let known = document(store, &digest)?.is_some();
+    Ok((!known).then(|| NewRecord::new(Kind::EVIDENCE, digest, bytes)))
+}
+
+/// A published document that intake kept.
+pub fn document(store: &dyn Store, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    let stored = store.newest_about(Kind::EVIDENCE, digest)?;
+    Ok(stored.map(|stored| stored.body).filter(|body| Digest::of(body) == *digest))
+}
+
+/// The kept manifests of entries that intake left out of an index: attestation manifests.
+pub fn left_out_of(store: &dyn Store, index: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+    // OCI's where it names none; whatever is no index has no entries to leave out.
+    let read = |declared| oci::manifest::read_image_index(index, declared, "the index");
+    let read = read(None).or_else(|_| read(Some(oci::media::OCI_INDEX)));
+    let Ok(index) = read else { return Ok(Vec::new()) };
+    let (mut found, mut left) = (Vec::new(), LEFT_OUT_BYTES_MAX);
+    for entry in index.entries.iter().filter(|entry| oci::image::is_marked(entry)) {
+        let Some(bytes) = document(store, &entry.digest)? else { continue };
+        let Some(rest) = left.checked_sub(bytes.len()) else { break };
+        left = rest;
+        found.push(bytes);
+    }
+    Ok(found)
+}
+
+/// The records that keep an index and the manifests of the entries that were left out of it.
+pub fn documents(store: &dyn Store, image: &oci::Image) -> Result<Vec<NewRecord>, StoreError> {
+    if image.index.is_none() {
+        return Ok(Vec::new());
+    }
+    let left_out = image.attestations.iter().map(|left_out| left_out.manifest.as_slice());
+    // Too much of it: the index is judged all the same, and not attested.
+    let fits = left_out.clone().map(<[u8]>::len).sum::<usize>() <= LEFT_OUT_BYTES_MAX;
+    let mut records = Vec::new();
+    for bytes in std::iter::once(image.root.bytes.as_slice()).chain(left_out.filter(|_| fits)) {
+        records.extend(keep_document(store, bytes)?);
+    }
+    Ok(records)
 }
 
 /// The records that keep what the publisher attached, about the job.

@@ -7,6 +7,7 @@
 use super::{
     Core, DaemonError, evidence,
     net::{Gate, cut_after, incoming},
+    publish::speaks,
 };
 use crate::journal::Kind;
 use attest::{Digest, Platform, Repository};
@@ -165,18 +166,10 @@ async fn attestation_of(
         Err(response) => return *response,
     };
     let failed = |error: &dyn std::fmt::Display| problem(StatusCode::SERVICE_UNAVAILABLE, error);
-    let jobs = match core.store.jobs_of(&asked.repository, &asked.manifest) {
-        Ok(jobs) => jobs,
+    let newest = match speaks::about(&core, &asked.repository, &asked.manifest) {
+        Ok(newest) => newest,
         Err(error) => return failed(&error),
     };
-    // An image may have several jobs (its evidence changed): the newest publication speaks.
-    let mut newest: Option<crate::journal::Stored> = None;
-    for job in &jobs {
-        match core.store.newest_about(Kind::PUBLICATION, &job.0) {
-            Ok(found) => newest = newest.into_iter().chain(found).max_by_key(|s| s.position),
-            Err(error) => return failed(&error),
-        }
-    }
     let index = evidence::about_image(&asked.repository, &asked.manifest);
     let of_index = match core.store.newest_about(Kind::PUBLICATION, &index) {
         Ok(found) => found,

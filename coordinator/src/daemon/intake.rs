@@ -8,6 +8,7 @@ use super::{
     Core,
     evidence::{self, SubmittedImage, SubmittedPlatform},
     notary::{self, AnnouncedFacts},
+    publish::indexes,
 };
 use crate::{
     journal::{Kind, NewRecord},
@@ -126,22 +127,65 @@ async fn take_in(
         let job = announce(core, &image, subject, set, &tenant, class).await?;
         jobs.push(SubmittedPlatform { entry: u32::try_from(entry.position).unwrap_or(0), job });
     }
-    let about = evidence::about_image(&repository, &image.digest());
-    let newest = core.store.newest_about(Kind::EVIDENCE, &about)?;
-    // Asked for by digest, it keeps the tag that was known.
-    let known = newest.as_ref().and_then(|n| serde_json::from_slice(&n.body).ok());
-    let tag = tag.or_else(|| known.and_then(|known: SubmittedImage| known.tag));
-    let submitted = SubmittedImage { repository, digest: image.digest(), jobs, tag };
-    let body = serde_json::to_vec(&submitted).unwrap_or_default();
-    if newest.is_none_or(|stored| stored.body != body) {
-        core.store.append(vec![NewRecord::new(Kind::EVIDENCE, about, body)]).await?;
-    }
+    let submitted = keep(core, &image, jobs, tag).await?;
     if image.index.is_some() {
         // Its platforms may have been judged in another index of the repository already.
-        super::publish::consider_index(core, &submitted.repository, &submitted.digest).await;
+        indexes::consider(core, &submitted.repository, &submitted.digest).await;
     }
     core.announce_change();
     Ok(submitted)
+}
+
+/// Keeps what was submitted: the image, the way to it from its jobs, and the index as published.
+async fn keep(
+    core: &Arc<Core>,
+    image: &Image,
+    jobs: Vec<SubmittedPlatform>,
+    tag: Option<String>,
+) -> Result<SubmittedImage, IntakeError> {
+    let store = core.store.as_ref();
+    let (repository, digest) = (image.repository().clone(), image.digest());
+    let about = evidence::about_image(&repository, &digest);
+    let newest = store.newest_about(Kind::EVIDENCE, &about)?;
+    // Asked for by digest, it keeps the tag that was known.
+    let known = newest.as_ref().and_then(|n| serde_json::from_slice(&n.body).ok());
+    let tag = tag.or_else(|| known.and_then(|known: SubmittedImage| known.tag));
+    let submitted = SubmittedImage { repository, digest, jobs, tag };
+    let body = serde_json::to_vec(&submitted).unwrap_or_default();
+    let mut reached = true;
+    for platform in &submitted.jobs {
+        let of = evidence::about_submissions(&platform.job);
+        reached &= store.newest_about(Kind::EVIDENCE, &of)?.is_some();
+    }
+    let mut records = evidence::documents(store, image)?;
+    if !reached || newest.is_none_or(|stored| stored.body != body) {
+        records.push(NewRecord::new(Kind::EVIDENCE, about, body));
+        records.extend(evidence::submissions(&submitted, image.index.is_some()));
+        for platform in &submitted.jobs {
+            records.extend(said_again(core, &platform.job)?);
+        }
+    }
+    if !records.is_empty() {
+        store.append(records).await?;
+        core.publishing.wake.notify_one();
+    }
+    Ok(submitted)
+}
+
+/// What a job published, once more: it speaks for its digest again (the evidence is what it was
+/// before), and another job published something after it.
+fn said_again(core: &Core, job: &JobId) -> Result<Option<NewRecord>, StoreError> {
+    let store = core.store.as_ref();
+    let Some(said) = store.newest_about(Kind::PUBLICATION, &job.0)? else { return Ok(None) };
+    let Some(known) = store.job(job)? else { return Ok(None) };
+    let subject = &known.spec.subject;
+    for other in store.jobs_of(&subject.repository, &subject.digest)? {
+        let newest = store.newest_about(Kind::PUBLICATION, &other.0)?;
+        if newest.is_some_and(|newest| newest.position > said.position) {
+            return Ok(Some(NewRecord::new(Kind::PUBLICATION, job.0, said.body)));
+        }
+    }
+    Ok(None)
 }
 
 /// The published image and what the publisher attached to it.

@@ -7,7 +7,7 @@
 use super::{
     Core, DaemonError, evidence,
     notary::{self, AnnouncedFacts},
-    publish,
+    publish::{self, indexes},
 };
 use crate::{
     journal::{Kind, NewRecord},
@@ -15,6 +15,7 @@ use crate::{
     store::{Notice, StoreError},
 };
 use attest::{
+    dsse::Envelope,
     evidence_set::EvidenceSet,
     id::JobId,
     observation::Observation,
@@ -153,7 +154,47 @@ pub async fn judge(core: &Arc<Core>, id: JobId) {
 async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
     let job = core.store.job(&id).map_err(|e| e.to_string())?;
     let Some(job) = job else { return Ok(true) };
-    let (set, judgement, need) = considered(core, id).await?;
+    let believed = core.roster().revocations.len();
+    let considered = considered(core, id).await?;
+    record(core, &job, considered, believed).await
+}
+
+/// Judges a job again unless its newest verdict follows from what is known. True if that changed.
+pub async fn judge_anew(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
+    for _ in 0..AGAIN_MAX {
+        let job = core.store.job(&id).map_err(|e| e.to_string())?;
+        let Some(job) = job else { return Ok(false) };
+        let believed = core.roster().revocations.len();
+        let considered = considered(core, id).await?;
+        if is_recorded(core, &id, &considered.1)? {
+            return Ok(false);
+        }
+        if record(core, &job, considered, believed).await? {
+            core.announce_change();
+            return Ok(true);
+        }
+    }
+    Err(format!("expected a judgement of {id} that stands, found that something came in each time"))
+}
+
+/// The newest verdict says the same.
+fn is_recorded(core: &Core, id: &JobId, judgement: &Judgement) -> Result<bool, String> {
+    let newest = core.store.newest_about(Kind::VERDICT, &id.0).map_err(|e| e.to_string())?;
+    let Some(newest) = newest else { return Ok(false) };
+    let envelope = Envelope::parse(&newest.body).map_err(|e| e.to_string())?;
+    let known = VerdictRecord::open(&envelope, core.loaded.public_key());
+    Ok(known.map_err(|e| e.to_string())?.finding == **judgement)
+}
+
+/// Signs a judgement and keeps it with what follows from it. False: the job is not any more what
+/// was judged, or a key was revoked meanwhile (there were `believed` revocations).
+async fn record(
+    core: &Arc<Core>,
+    job: &queue::Job,
+    (set, judgement, need): Considered,
+    believed: usize,
+) -> Result<bool, String> {
+    let id = job.id();
     let key = &core.loaded.verdict_key;
     let record = VerdictRecord::sign(&judgement, now(), key).map_err(|e| e.to_string())?;
     let facts = AnnouncedFacts {
@@ -167,8 +208,7 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
     let attach = Box::new(move |job: &queue::Job| {
         let published = match job.phase {
             Phase::Judged { .. } => Some(publication.settled),
-            Phase::Parked { .. } => publication.parked,
-            Phase::Open | Phase::Deferred { .. } => publication.at_once,
+            Phase::Parked { .. } | Phase::Open | Phase::Deferred { .. } => publication.at_once,
         };
         // The verdict comes after it: the index knows a verdict by being next to its transition.
         let mut records: Vec<NewRecord> = published.into_iter().collect();
@@ -192,33 +232,39 @@ async fn once(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
         Ok(Reply::Refused(Refusal::Stale { .. }))
         | Err(StoreError::Refused(Refusal::Stale { .. })) => Ok(false),
         Ok(_) => {
-            let times = set.observations.iter().filter_map(|filed| {
-                Some(Observation::read(&filed.envelope).ok()?.observed_at.unix())
-            });
-            core.metrics.judged(judgement.outcome.as_str(), times.min());
-            tracing::info!(
-                job.subject = %job.spec.subject,
-                verdict.outcome = judgement.outcome.as_str(),
-                verdict.k = judgement.k,
-                verdict.n = judgement.n,
-                "job judged"
-            );
-            core.publishing.wake.notify_one();
-            if let Some(index) = set.index_digest() {
-                publish::consider_index(core, &set.subject.repository, &index).await;
-            }
-            Ok(true)
+            tell(core, &set, &judgement).await;
+            // A key was revoked meanwhile: what was recorded may rest on it.
+            Ok(core.roster().revocations.len() == believed)
         }
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// Evidence, judgement and need. On a thread of its own: an SBOM of megabytes takes a while to be
+/// Counts a judgement that was kept, and lets those know who do something about it.
+async fn tell(core: &Arc<Core>, set: &EvidenceSet, judgement: &Judgement) {
+    let times = set
+        .observations
+        .iter()
+        .filter_map(|filed| Some(Observation::read(&filed.envelope).ok()?.observed_at.unix()));
+    core.metrics.judged(judgement.outcome.as_str(), times.min());
+    tracing::info!(
+        job.subject = %set.subject,
+        verdict.outcome = judgement.outcome.as_str(),
+        verdict.k = judgement.k,
+        verdict.n = judgement.n,
+        "job judged"
+    );
+    core.publishing.wake.notify_one();
+    let (subject, index) = (&set.subject, set.index_digest());
+    indexes::consider_all_with(core, &subject.repository, &subject.digest, index).await;
+}
+
+/// Evidence, judgement and need.
+type Considered = (EvidenceSet, Judgement, queue::Need);
+
+/// Reads and judges. On a thread of its own: an SBOM of megabytes takes a while to be
 /// read and verified, and calls must not wait for it.
-async fn considered(
-    core: &Arc<Core>,
-    id: JobId,
-) -> Result<(EvidenceSet, Judgement, queue::Need), String> {
+async fn considered(core: &Arc<Core>, id: JobId) -> Result<Considered, String> {
     let core = Arc::clone(core);
     let considering = tokio::task::spawn_blocking(move || {
         let set = evidence::set_of(&core, &id).map_err(|e| e.to_string())?;

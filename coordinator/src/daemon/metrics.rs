@@ -40,6 +40,7 @@ pub struct Metrics {
     publications: Family<One, Counter>,
     watch_looks: Family<One, Counter>,
     tags_seen: Counter,
+    tags_failed: Counter,
     newest_observation: Arc<AtomicI64>,
 }
 
@@ -60,6 +61,7 @@ impl Metrics {
             publications: Family::default(),
             watch_looks: Family::default(),
             tags_seen: Counter::default(),
+            tags_failed: Counter::default(),
             newest_observation: Arc::default(),
         };
         metrics.register(store);
@@ -107,6 +109,11 @@ impl Metrics {
             "Tags of watched repositories that were new or named another image",
             self.tags_seen.clone(),
         );
+        registry.register(
+            "assay_watch_tags_failed",
+            "Images of watched tags that could not be taken in at a look",
+            self.tags_failed.clone(),
+        );
         let (store, newest) = (Arc::downgrade(store), Arc::clone(&self.newest_observation));
         registry.register_collector(Box::new(StoreFigures { store, newest }));
     }
@@ -153,6 +160,11 @@ impl Metrics {
     /// A look at a watched repository is over.
     pub fn looked(&self, result: &'static str) {
         self.watch_looks.get_or_create(&[("result", result.to_owned())]).inc();
+    }
+
+    /// The image of a watched tag could not be taken in; the look went on.
+    pub fn tag_failed(&self) {
+        self.tags_failed.inc();
     }
 
     /// A tag was new, or named another image than before.

@@ -6,6 +6,7 @@
 //! leases, jobs, receipts and verdicts with its own key and holds no other; who is an operator or a
 //! worker is decided by records that operators signed.
 
+pub mod drains;
 pub mod evidence;
 pub mod http;
 pub mod intake;
@@ -16,6 +17,7 @@ pub mod notary;
 pub mod publish;
 pub mod readiness;
 pub mod research;
+pub mod review;
 pub mod roster;
 pub mod service;
 pub mod wakes;
@@ -40,7 +42,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use watch::{WatchError, Watches};
 
@@ -97,6 +99,8 @@ pub struct Core {
     pub stopping: CancellationToken,
     /// What the publishing parts share.
     pub publishing: publish::Publishing,
+    /// A key was revoked: what rested on it is judged again.
+    pub revoked: Notify,
     roster: RwLock<Arc<Roster>>,
     changed: tokio::sync::watch::Sender<u64>,
 }
@@ -166,6 +170,7 @@ impl Daemon {
             tracing::warn!(%why, "the index was made again from the journal");
         }
         let store: Arc<dyn Store> = Arc::new(opened.store);
+        drains::recall(store.as_ref()).await?;
         let roster = RwLock::new(Arc::new(Roster::read(store.as_ref())?));
         let listeners = (bind(loaded.config.listen).await?, bind(loaded.config.listen_http).await?);
         let address = |l: &TcpListener, given| l.local_addr().unwrap_or(given);
@@ -174,9 +179,19 @@ impl Daemon {
         let (changed, _) = tokio::sync::watch::channel(0);
         let (metrics, watches) = (Metrics::new(&store), Watches::read(store.as_ref())?);
         let (wakes, stopping) = (wakes::Wakes::default(), CancellationToken::new());
-        let publishing = publish::Publishing::default();
-        let core =
-            Core { store, loaded, metrics, watches, wakes, stopping, publishing, roster, changed };
+        let (publishing, revoked) = (publish::Publishing::default(), Notify::new());
+        let core = Core {
+            store,
+            loaded,
+            metrics,
+            watches,
+            wakes,
+            stopping,
+            publishing,
+            revoked,
+            roster,
+            changed,
+        };
         let (core, patience) = (Arc::new(core), Patience::default());
         Ok(Self { grpc, http, core, listeners, patience })
     }
@@ -206,6 +221,8 @@ impl Daemon {
         tasks.spawn(watch::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(wakes::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(publish::run::run(Arc::clone(&core), stopping.clone()));
+        tasks.spawn(publish::indexes::run(Arc::clone(&core), stopping.clone()));
+        tasks.spawn(review::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(tick(Arc::clone(&core), stopping.clone()));
         let mut result = Ok(());
         loop {

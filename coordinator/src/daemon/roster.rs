@@ -183,7 +183,7 @@ fn envelope(stored: &Stored) -> Result<Envelope, RosterError> {
 }
 
 /// All records of a kind, in the order of the journal.
-fn all(store: &dyn Store, kind: Kind) -> Result<Vec<Stored>, StoreError> {
+pub(super) fn all(store: &dyn Store, kind: Kind) -> Result<Vec<Stored>, StoreError> {
     let (mut found, mut cursor) = (Vec::new(), None);
     loop {
         let page = store.records_of_kind(kind, cursor, PAGE)?;

@@ -68,9 +68,17 @@ kinds! {
     EVIDENCE = 16, "publisher-evidence", false;
     /// A repository that is watched, or is not any more; about SHA-256 of what identifies the watch.
     WATCH = 17, "watch", false;
+    /// Whether an administrator wants a worker to get nothing new (JSON, `daemon::drains`); about
+    /// the worker.
+    DRAIN = 18, "worker-drain", false;
+    /// How a look at a watched repository went (JSON, `daemon::watch`); about the watch.
+    LOOK = 19, "watch-look", false;
     /// That a publication arrived where it goes (JSON, `store::Pushed`); about what
     /// the publication is about.
     PUSHED = 20, "pushed", false;
+    /// Up to which position something was followed to its end: revocations, what indexes rest on
+    /// (JSON, `daemon::review`).
+    REVIEWED = 21, "reviewed", false;
 }
 
 impl fmt::Display for Kind {

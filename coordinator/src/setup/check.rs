@@ -354,7 +354,7 @@ async fn sidecar(loaded: &Loaded, pattern: &str, checks: &mut Checks) {
     const NAME: &str = "publication";
     let repository = pattern.replace("{repository}", "check/config").replace("{host}", "host");
     let Ok(repository) = repository.parse::<Repository>() else {
-        let hint = "write registry.example/assay/{repository}";
+        let hint = "write registry.example/assay/{host}/{repository}";
         checks.bad(NAME, format!("{pattern:?} is no repository"), hint);
         return;
     };

@@ -56,10 +56,10 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "to", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum PublishTarget {
-    /// As OCI referrers in repositories of ours: `registry.example/assay/{repository}`, where
+    /// As OCI referrers in repositories of ours: `registry.example/assay/{host}/{repository}`, where
     /// `{repository}` becomes the image's path, and `{host}` its host.
     Sidecar {
-        /// The repository, with `{repository}`: one for each of the publishers'.
+        /// The repository, with `{host}` and `{repository}`: one for each of the publishers'.
         repository: String,
     },
     /// Into the image's own repository, after a pre-flight.
@@ -248,11 +248,12 @@ impl Loaded {
 /// not share one place for attestations: one could be reproduced and the other untrusted.
 pub(crate) fn check_target(target: Option<&PublishTarget>) -> Result<(), String> {
     let Some(PublishTarget::Sidecar { repository }) = target else { return Ok(()) };
-    if !repository.contains("{repository}") {
+    if !repository.contains("{repository}") || !repository.contains("{host}") {
         return Err(format!(
-            "expected a publish.repository with {{repository}} in it, as in \
-             registry.example/assay/{{repository}}, found {repository:?}: what is attested in one \
-             repository must not be found for the same bytes in another"
+            "expected a publish.repository with {{host}} and {{repository}} in it, as in \
+             registry.example/assay/{{host}}/{{repository}}, found {repository:?}: what is attested \
+             in one repository must not be found for the same bytes in another, and two registries \
+             may have repositories of one path; put both into it"
         ));
     }
     let example = repository.replace("{repository}", "team/app").replace("{host}", "host");

@@ -110,10 +110,9 @@ fn configuration(options: &InitOptions, admin_key: &str) -> String {
         Some(repository) => {
             format!("publish = {{ to = \"sidecar\", repository = \"{repository}\" }}")
         }
-        None => {
-            "# publish = { to = \"sidecar\", repository = \"registry.example/assay/{repository}\" }"
-                .to_owned()
-        }
+        None => "# publish = { to = \"sidecar\", repository = \
+             \"registry.example/assay/{host}/{repository}\" }"
+            .to_owned(),
     };
     format!(
         r#"# Assay coordinator. Unknown keys are refused; `assay coordinator check-config DIR` checks this file.
@@ -184,7 +183,12 @@ mod tests {
     #[test]
     fn one_place_for_the_attestations_of_all_repositories_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        for publish in ["registry.test/assay", "registry.test/assay/{repository}\"}"] {
+        for publish in [
+            "registry.test/assay",
+            "registry.test/assay/{repository}",
+            "registry.test/assay/{host}",
+            "registry.test/assay/{host}/{repository}\"}",
+        ] {
             let options = InitOptions {
                 listen: "127.0.0.1:7443".parse().unwrap(),
                 listen_http: "127.0.0.1:7480".parse().unwrap(),

@@ -44,7 +44,9 @@ impl Walk {
         let text = std::fs::read_to_string(path).unwrap();
         let folder = format!("{}/", self.stage.path("srv").display());
         let (grpc, https) = (self.ports.0.to_string(), self.ports.1.to_string());
+        let sidecar = format!("assay/{}/", self.host.name().replace(':', "_"));
         let names = [
+            ("assay/registry.example/", sidecar.as_str()),
             ("registry.example", self.host.name()),
             ("/srv/", folder.as_str()),
             ("7443", grpc.as_str()),

@@ -1,12 +1,13 @@
 //! One publication: what goes where, and the way there.
 //!
-//! Invariant: pushing the same publication again changes nothing (its bytes and its time are those
+//! Invariant: what does not count any more (another job about the digest was submitted later, and
+//! published) changes no attestation. Pushing the same publication again changes nothing (its bytes and its time are those
 //! of the journal's record), so a crash between the push and the record of it does no harm. What
 //! gives way is what our own key signed about this repository, nothing else. Evidence is attached
 //! to repositories of ours only, never beside the publisher's image.
 
 use super::{
-    PublishError, attestation, statement, submitted,
+    PublishError, attestation, indexes, speaks, statement, submitted,
     target::{self, Target, TargetError},
 };
 use crate::{
@@ -120,16 +121,20 @@ pub fn plan(core: &Core, target: &PublishTarget, stored: &Stored) -> Result<Plan
         let (repository, platform) = (set.subject.repository.clone(), set.subject.platform.clone());
         return plan(repository, subject, Some(platform), Some(set));
     }
-    let image = submitted(core, &about)?.ok_or_else(unknown)?;
-    for platform in &image.jobs {
-        let set = evidence::set_of(core, &platform.job).map_err(PublishError::from)?;
-        let index = set.and_then(|set| set.index);
-        if let Some(bytes) = index.filter(|bytes| Digest::of(bytes) == image.digest) {
-            let subject = Descriptor::of(&media_type(&bytes), &bytes);
-            return plan(image.repository, subject, None, None);
-        }
+    let (_, image) = submitted(core, &about)?.ok_or_else(unknown)?;
+    let bytes = indexes::bytes_of(core, &image)?.ok_or_else(unknown)?;
+    let subject = Descriptor::of(&media_type(&bytes), &bytes);
+    plan(image.repository, subject, None, None)
+}
+
+/// Whether this publication is the word that counts on its digest. Of several jobs about one digest
+/// only that of the one that was submitted last attests, and withdraws.
+fn counts(core: &Core, plan: &Plan) -> Result<bool, StoreError> {
+    if plan.platform.is_none() {
+        return Ok(true);
     }
-    Err(unknown())
+    let spoken = speaks::about(core, &plan.repository, &plan.subject.digest)?;
+    Ok(spoken.is_none_or(|spoken| spoken.position == plan.position))
 }
 
 /// Brings one publication where it goes, and keeps a record of it.
@@ -143,6 +148,7 @@ pub async fn deliver(
     let key = core.loaded.verdict_key.public();
     let ours = |bundle: &[u8]| is_ours(bundle, key, &plan.repository);
     let (attested, gone) = match &plan.attestation {
+        _ if !counts(core, plan)? => (None, 0),
         Some(bundle) => {
             let push = BundlePush {
                 repository,

@@ -12,8 +12,10 @@
 //! its images is. The bytes are made once: pushing again after a crash changes nothing.
 
 pub mod deliver;
+pub mod indexes;
 pub mod patience;
 pub mod run;
+pub mod speaks;
 pub mod target;
 
 #[cfg(test)]
@@ -21,24 +23,24 @@ mod tests;
 
 use super::{
     Core,
-    evidence::{self, SubmittedImage, about_image},
+    evidence::{self, SubmittedImage},
 };
 use crate::{
     journal::{Kind, NewRecord},
     store::StoreError,
 };
 use attest::{
-    Digest, Repository,
+    Digest,
     bundle::Bundle,
     bundle_write::key_bundle,
-    id::JobId,
+    id::{JobId, JournalPosition},
     statement::Statement,
-    verdict::{self, Judgement, OutcomeClass, Reproduced},
-    vsa::{IndexError, IndexImage, Verifier, Vsa, VsaError},
+    verdict::Judgement,
+    vsa::{Verifier, Vsa, VsaError},
 };
 use patience::Patience;
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// The schema of a publication that says that no attestation stands.
@@ -50,8 +52,8 @@ pub struct Publishing {
     /// Something new is to be published.
     pub wake: Notify,
     patience: Mutex<Patience>,
-    /// One at a time decides about indexes, so that none is attested twice for one reason.
-    turn: tokio::sync::Mutex<()>,
+    /// Decisions about indexes.
+    pub indexes: indexes::Indexes,
 }
 
 impl Publishing {
@@ -90,6 +92,9 @@ pub enum PublishError {
         /// What is wrong.
         error: serde_json::Error,
     },
+    /// The thread that read and judged did not come to an end.
+    #[error("expected the evidence to be read to its end, found that its thread ended: {0}")]
+    Ended(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -112,19 +117,15 @@ fn no_attestation(outcome: &str) -> Vec<u8> {
     serde_json::to_vec(&NoAttestation { schema, outcome }).unwrap_or_default()
 }
 
-fn newest(core: &Core, about: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-    Ok(core.store.newest_about(Kind::PUBLICATION, about)?.map(|stored| stored.body))
-}
-
 /// What a judgement publishes: once the job has settled, and while it goes on.
 #[derive(Debug)]
 pub struct OfJob {
     /// When nothing more is asked for.
     pub settled: NewRecord,
-    /// At once, because an attestation stands that is not true any more.
+    /// While it goes on, and when it is parked: an attestation stands that does not follow from
+    /// what is known any more, because something speaks against the image, or because what it
+    /// rested on does not count now (a key was revoked).
     pub at_once: Option<NewRecord>,
-    /// When the job is parked: what stands rests on answers that do not count any more.
-    pub parked: Option<NewRecord>,
 }
 
 /// The publications that follow from a judgement.
@@ -132,14 +133,13 @@ pub fn of_job(core: &Core, id: &JobId, judgement: &Judgement) -> Result<OfJob, P
     let record = |body: Vec<u8>| NewRecord::new(Kind::PUBLICATION, id.0, body);
     if let Some(reproduced) = judgement.reproduced() {
         let vsa = Vsa::of_image(&reproduced, &verifier(core), super::judge::now())?;
-        return Ok(OfJob { settled: record(bundle(core, &vsa)?), at_once: None, parked: None });
+        return Ok(OfJob { settled: record(bundle(core, &vsa)?), at_once: None });
     }
     let nothing = no_attestation(judgement.outcome.as_str());
-    let stands = newest(core, &id.0)?.is_some_and(|body| attestation(&body).is_some());
-    let false_now = stands && judgement.outcome.class() == OutcomeClass::Bad;
-    let at_once = false_now.then(|| record(nothing.clone()));
-    let parked = stands.then(|| record(nothing.clone()));
-    Ok(OfJob { settled: record(nothing), at_once, parked })
+    let newest = core.store.newest_about(Kind::PUBLICATION, &id.0)?;
+    let stands = newest.is_some_and(|stored| attestation(&stored.body).is_some());
+    let at_once = stands.then(|| record(nothing.clone()));
+    Ok(OfJob { settled: record(nothing), at_once })
 }
 
 fn verifier(core: &Core) -> Verifier {
@@ -153,98 +153,19 @@ fn bundle(core: &Core, vsa: &Vsa) -> Result<Vec<u8>, PublishError> {
     Ok(key_bundle(&vsa.sign(key)?, key.public())?)
 }
 
-/// Looks whether an image's index can be attested, or can't any more. To be called when a platform
-/// of it was judged, and when it was submitted.
-pub async fn consider_index(core: &Arc<Core>, repository: &Repository, index: &Digest) {
-    match of_index(core, repository, index).await {
-        Ok(true) => core.publishing.wake.notify_one(),
-        Ok(false) => {}
-        Err(error) => {
-            tracing::error!(image.digest = %index, %error, "the index's attestation was not made");
-        }
-    }
-}
-
-/// True if something new is to be published.
-async fn of_index(
+/// The record of a submitted image, and where it lies.
+fn submitted(
     core: &Core,
-    repository: &Repository,
-    index: &Digest,
-) -> Result<bool, PublishError> {
-    let _turn = core.publishing.turn.lock().await;
-    let about = about_image(repository, index);
-    let Some(image) = submitted(core, &about)? else { return Ok(false) };
-    let stands = newest(core, &about)?.filter(|body| attestation(body).is_some());
-    let mut published = Vec::new();
-    for platform in &image.jobs {
-        published.push(newest(core, &platform.job.0)?);
-    }
-    let is_denied =
-        |body: &Option<Vec<u8>>| body.as_ref().is_some_and(|b| attestation(b).is_none());
-    let body = if published.iter().any(is_denied) {
-        match &stands {
-            Some(_) => no_attestation("not every platform is reproduced"),
-            None => return Ok(false),
-        }
-    } else if published.iter().any(Option::is_none) {
-        return Ok(false);
-    } else {
-        match index_bundle(core, &image)? {
-            Some(body) if !stands.is_some_and(|old| says_the_same(&old, &body)) => body,
-            _ => return Ok(false),
-        }
-    };
-    core.store.append(vec![NewRecord::new(Kind::PUBLICATION, about, body)]).await?;
-    Ok(true)
-}
-
-/// The record of a submitted image.
-fn submitted(core: &Core, about: &Digest) -> Result<Option<SubmittedImage>, PublishError> {
+    about: &Digest,
+) -> Result<Option<(JournalPosition, SubmittedImage)>, PublishError> {
     let Some(stored) = core.store.newest_about(Kind::EVIDENCE, about)? else { return Ok(None) };
-    let position = stored.position.0;
+    let position = stored.position;
     let read = serde_json::from_slice(&stored.body);
-    read.map(Some).map_err(|error| PublishError::Submitted { position, error })
-}
-
-/// The index's attestation, judged again from the evidence; none unless it covers every entry.
-fn index_bundle(core: &Core, image: &SubmittedImage) -> Result<Option<Vec<u8>>, PublishError> {
-    let (mut judgements, mut bytes) = (Vec::new(), None);
-    for platform in &image.jobs {
-        let Some(set) = evidence::set_of(core, &platform.job)? else { return Ok(None) };
-        let of_this = |index: &Vec<u8>| Digest::of(index) == image.digest;
-        bytes = bytes.or_else(|| set.index.clone().filter(of_this));
-        judgements.push(verdict::judge(&core.loaded.policy, &set));
-    }
-    let Some(bytes) = bytes else { return Ok(None) };
-    let reproduced: Option<Vec<Reproduced<'_>>> =
-        judgements.iter().map(Judgement::reproduced).collect();
-    let Some(reproduced) = reproduced else { return Ok(None) };
-    // Intake keeps no manifests of left-out entries: an index that has some is not attested.
-    let index = IndexImage { bytes: &bytes, reproduced: &reproduced, attestation_manifests: &[] };
-    match Vsa::of_index(&index, &verifier(core), super::judge::now()) {
-        Ok(vsa) => Ok(Some(bundle(core, &vsa)?)),
-        Err(VsaError::Index(why @ IndexError::Uncovered { .. })) => {
-            tracing::info!(image.digest = %image.digest, %why, "the index is not attested");
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
+    let failed = |error| PublishError::Submitted { position: position.0, error };
+    read.map(|image| Some((position, image))).map_err(failed)
 }
 
 /// The statement in one of our bundles, if `key` signed it.
 fn statement(bundle: &[u8]) -> Option<Statement> {
     Statement::parse(&Bundle::parse(bundle).ok()?.envelope.payload).ok()
-}
-
-/// True if two attestations differ in their time alone.
-fn says_the_same(old: &[u8], new: &[u8]) -> bool {
-    let timeless = |bundle: &[u8]| {
-        let mut statement = statement(bundle)?;
-        statement.predicate.as_object_mut()?.remove("timeVerified");
-        Some(statement)
-    };
-    match (timeless(old), timeless(new)) {
-        (Some(old), Some(new)) => old == new,
-        _ => false,
-    }
 }

@@ -5,6 +5,7 @@
 //! harmless ([`super::deliver`]). Nothing here holds up a judgement.
 
 use super::{
+    PublishError,
     deliver::{self, DeliveryError, Plan},
     target::Target,
 };
@@ -14,7 +15,7 @@ use crate::{
     setup::config::PublishTarget,
     store::StoreError,
 };
-use attest::Digest;
+use attest::{Digest, Platform};
 use futures::StreamExt;
 use std::{
     collections::BTreeSet,
@@ -32,13 +33,40 @@ const IDLE: Duration = Duration::from_secs(300);
 /// Between two rounds, at least.
 const ROUND_MIN: Duration = Duration::from_millis(250);
 
-/// One publication that waits, for people.
+/// One publication that waits, for people: without its bytes and its evidence.
 #[derive(Debug, Clone)]
 pub struct Pending {
     /// What goes where; or why that cannot be said.
-    pub plan: Result<Plan, String>,
+    pub what: Result<Summary, String>,
     /// How often it failed, and the last problem.
     pub failed: Option<(u32, String)>,
+}
+
+/// What a plan comes to.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// The image or the index.
+    pub image: String,
+    /// Its platform; none for an index.
+    pub platform: Option<Platform>,
+    /// Where it goes.
+    pub target: Target,
+    /// An attestation, or that none stands.
+    pub attested: bool,
+    /// Whether evidence is attached with it.
+    pub evidence: bool,
+}
+
+impl Summary {
+    fn of(plan: &Plan) -> Self {
+        Self {
+            image: format!("{}@{}", plan.repository, plan.subject.digest),
+            platform: plan.platform.clone(),
+            target: plan.target.clone(),
+            attested: plan.attestation.is_some(),
+            evidence: plan.attaches_evidence(),
+        }
+    }
 }
 
 /// Publishes until it is told to stop.
@@ -63,7 +91,7 @@ pub async fn run(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonE
 }
 
 /// Tries everything that may be tried now; gives when to look again.
-async fn round(core: &Arc<Core>, target: &PublishTarget) -> Result<Instant, StoreError> {
+pub(super) async fn round(core: &Arc<Core>, target: &PublishTarget) -> Result<Instant, StoreError> {
     let (mut after, mut waiting) = (None, BTreeSet::new());
     let at_once = if matches!(target, PublishTarget::Folder { .. }) { 1 } else { AT_ONCE };
     loop {
@@ -91,7 +119,11 @@ async fn one(core: &Arc<Core>, target: &PublishTarget, stored: &Stored) {
     if is_early(&common_host(target)) {
         return;
     }
-    let (host, result) = match deliver::plan(core, target, stored) {
+    // On a thread of its own: megabytes of evidence are read.
+    let (shared, to, of) = (Arc::clone(core), target.clone(), stored.clone());
+    let planning = tokio::task::spawn_blocking(move || deliver::plan(&shared, &to, &of)).await;
+    let planned = planning.unwrap_or_else(|e| Err(PublishError::Ended(e.to_string()).into()));
+    let (host, result) = match planned {
         Ok(plan) => {
             let host = plan.target.host().to_owned();
             if is_early(&host) {
@@ -134,20 +166,27 @@ fn common_host(target: &PublishTarget) -> String {
     target.map(|target| target.host().to_owned()).unwrap_or_default()
 }
 
-/// What waits, at most `limit` of it, and whether there is more.
+/// What waits, at most `limit` of it, and whether there is more. One plan with its evidence (64 MiB
+/// at most) is in memory at a time; not to be called where others wait for the thread.
 pub fn pending(core: &Core, limit: usize) -> Result<(Vec<Pending>, bool), StoreError> {
-    let Some(target) = &core.loaded.config.publish else { return Ok((Vec::new(), false)) };
-    let mut found = core.store.unpublished(None, limit.saturating_add(1))?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let rows = found.iter().map(|stored| {
-        let plan = deliver::plan(core, target, stored).map_err(|error| error.to_string());
-        let host = plan.as_ref().map_or("", |plan| plan.target.host());
-        let patience = core.publishing.patience();
-        let waits = patience.waits(host, &stored.about);
-        let failed = waits.map(|waiting| (waiting.failures, waiting.problem.clone()));
-        drop(patience);
-        Pending { plan, failed }
-    });
-    Ok((rows.collect(), more))
+    let (mut rows, mut after) = (Vec::new(), None);
+    let Some(target) = &core.loaded.config.publish else { return Ok((rows, false)) };
+    loop {
+        let page = core.store.unpublished(after, PAGE)?;
+        let Some(last) = page.last() else { return Ok((rows, false)) };
+        after = Some(last.about);
+        for stored in &page {
+            if rows.len() >= limit {
+                return Ok((rows, true));
+            }
+            let plan = deliver::plan(core, target, stored);
+            let what = plan.map(|plan| Summary::of(&plan)).map_err(|error| error.to_string());
+            let host = what.as_ref().map_or("", |what| what.target.host());
+            let patience = core.publishing.patience();
+            let waits = patience.waits(host, &stored.about);
+            let failed = waits.map(|waiting| (waiting.failures, waiting.problem.clone()));
+            drop(patience);
+            rows.push(Pending { what, failed });
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Where publications go, as the configuration says.
 //!
 //! Invariant: what is known belongs to (repository, digest), so every image's repository has one of
-//! its own to publish into (`{repository}` in the target): verifiers of attestations compare digests
+//! its own to publish into (`{host}` and `{repository}` in the target): verifiers of attestations compare digests
 //! only, and the same bytes may be reproduced in one repository and untrusted in another.
 
 use super::super::Core;
@@ -42,13 +42,13 @@ impl Target {
     /// The target for images of a repository.
     pub fn of(target: &PublishTarget, own: &Repository) -> Result<Self, TargetError> {
         let (host, path) = host_and_path(own).unwrap_or(("", own.as_str()));
+        // A port's colon may not stand in a path; an underscore may not stand in a host.
+        let host = host.replace(':', "_");
         let named = |found: String| {
             found.parse().map_err(|error| TargetError::Name { found: found.clone(), error })
         };
         Ok(match target {
             PublishTarget::Sidecar { repository } => {
-                // A port's colon may not stand in a path.
-                let host = host.replace(':', "-");
                 let name = repository.replace("{repository}", path).replace("{host}", &host);
                 Self { repository: named(name)?, place: Place::Sidecar, in_folder: false }
             }
@@ -56,7 +56,8 @@ impl Target {
                 Self { repository: own.clone(), place: Place::Publisher, in_folder: false }
             }
             PublishTarget::Folder { .. } => {
-                Self { repository: named(path.to_owned())?, place: Place::Sidecar, in_folder: true }
+                let name = if host.is_empty() { path.to_owned() } else { format!("{host}/{path}") };
+                Self { repository: named(name)?, place: Place::Sidecar, in_folder: true }
             }
         })
     }
@@ -100,12 +101,15 @@ mod tests {
         let own: Repository = "registry.example:5000/team/app".parse().unwrap();
         let repository = "registry.example/assay/{host}/{repository}".to_owned();
         let target = Target::of(&PublishTarget::Sidecar { repository }, &own).unwrap();
-        assert_eq!(target.to_string(), "registry.example/assay/registry.example-5000/team/app");
+        assert_eq!(target.to_string(), "registry.example/assay/registry.example_5000/team/app");
         assert_eq!(target.host(), "registry.example");
         let beside = Target::of(&PublishTarget::Beside, &own).unwrap();
         assert_eq!((beside.repository, beside.place), (own.clone(), Place::Publisher));
         let folder = Target::of(&PublishTarget::Folder { path: "out".into() }, &own).unwrap();
-        assert_eq!((folder.to_string().as_str(), folder.host()), ("folder:team/app", ""));
+        assert_eq!(
+            (folder.to_string().as_str(), folder.host()),
+            ("folder:registry.example_5000/team/app", "")
+        );
         let repository = "registry.example/ASSAY/{repository}".to_owned();
         assert!(Target::of(&PublishTarget::Sidecar { repository }, &own).is_err());
     }

@@ -6,7 +6,7 @@
 use super::{Core, client, refusal_status, store_status};
 use crate::{
     daemon::{
-        publish,
+        drains, publish,
         roster::{Roster, RosterError},
     },
     journal::NewRecord,
@@ -18,7 +18,7 @@ use proto::{convert, status, v1, v1::admin_service_server::AdminService};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
-/// Most publications of one answer: the evidence of each is read.
+/// Most publications of one answer: the evidence of each is read, one after the other.
 const PENDING_MAX: usize = 1000;
 
 /// The service.
@@ -43,13 +43,12 @@ fn roster_status(error: &RosterError) -> Status {
 fn pending(publication: &publish::run::Pending) -> v1::PendingPublication {
     let (failures, problem) = publication.failed.clone().unwrap_or_default();
     let mut row = v1::PendingPublication { failures, problem, ..Default::default() };
-    match &publication.plan {
-        Ok(plan) => {
-            row.image = format!("{}@{}", plan.repository, plan.subject.digest);
-            row.platform = plan.platform.as_ref().map(ToString::to_string).unwrap_or_default();
-            row.target = plan.target.to_string();
-            row.attested = plan.attestation.is_some();
-            row.evidence = plan.attaches_evidence();
+    match &publication.what {
+        Ok(what) => {
+            row.image.clone_from(&what.image);
+            row.platform = what.platform.as_ref().map(ToString::to_string).unwrap_or_default();
+            row.target = what.target.to_string();
+            (row.attested, row.evidence) = (what.attested, what.evidence);
         }
         Err(problem) => row.problem.clone_from(problem),
     }
@@ -85,6 +84,7 @@ impl Admin {
             let kept = core.store.append(vec![record]).await;
             if kept.is_ok() {
                 core.go_on_with(roster);
+                core.revoked.notify_one();
             }
             drop(one);
             kept
@@ -156,9 +156,10 @@ impl AdminService for Admin {
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
         self.admit(&request)?;
-        let worker = convert::worker(&request.into_inner().worker)?;
-        let event = Event::Drain { worker, draining: true };
-        self.core.store.act(event, nothing()).await.map_err(|e| store_status(&e))?;
+        let message = request.into_inner();
+        let worker = convert::worker(&message.worker)?;
+        let drained = drains::set(&self.core, worker, !message.undo).await;
+        drained.map_err(|e| store_status(&e))?;
         Ok(Response::new(v1::DrainWorkerResponse {}))
     }
 
@@ -182,7 +183,9 @@ impl AdminService for Admin {
         self.admit(&request)?;
         let message = request.into_inner();
         let limit = (message.rows_max as usize).clamp(1, PENDING_MAX);
-        let found = publish::run::pending(&self.core, limit).map_err(|e| store_status(&e))?;
+        let core = Arc::clone(&self.core);
+        let reading = tokio::task::spawn_blocking(move || publish::run::pending(&core, limit));
+        let found = reading.await.map_err(status::unavailable)?.map_err(|e| store_status(&e))?;
         if !message.dry_run {
             self.core.publishing.try_now();
         }

@@ -2,7 +2,8 @@
 //!
 //! Invariant: what a tag names is on record before it is submitted, and that it was submitted is on
 //! record afterwards, so that a crash in between submits again and loses nothing. A tag that is
-//! gone, a page that fails, an image that cannot be read: each leaves everything as it was.
+//! gone, a page that fails, an image that cannot be read: each leaves everything as it was, and a
+//! few images that cannot be read do not hide the tags behind them.
 
 use super::{Watch, pace::Paused};
 use crate::{
@@ -23,6 +24,9 @@ pub const TAGS_MAX: usize = 1000;
 const INTAKE_REQUESTS: u32 = 8;
 /// What a registry that says 429 without a time is left alone for.
 const THROTTLED: Duration = Duration::from_secs(60);
+/// Images in a row that the registry may fail to give before the look ends: one or two may be
+/// broken, three are more probably a registry that is down.
+const FAILURES_IN_A_ROW_MAX: u32 = 3;
 /// Records read at a time.
 const PAGE: usize = 500;
 
@@ -93,11 +97,22 @@ impl TagRecord {
     }
 }
 
-/// A problem, and whether the rest of the repository is worth trying.
+/// Whether the rest of the repository is worth trying.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// It has nothing to do with this problem.
+    GoOn,
+    /// Perhaps: the registry did not give this image, and may give others.
+    Perhaps,
+    /// No: the registry asked for a pause, or our own disk or queue is full.
+    Stop,
+}
+
+/// A problem, and what it says about the rest.
 struct Stopped {
     problem: String,
     retry_after: Option<Duration>,
-    go_on: bool,
+    rest: Rest,
     /// The registry asked for the wait, not our own queue or disk.
     throttled: bool,
 }
@@ -105,7 +120,7 @@ struct Stopped {
 impl From<StoreError> for Stopped {
     fn from(error: StoreError) -> Self {
         let retry_after = error.retry_after_ms().map(Duration::from_millis);
-        Self { problem: error.to_string(), retry_after, go_on: false, throttled: false }
+        Self { problem: error.to_string(), retry_after, rest: Rest::Stop, throttled: false }
     }
 }
 
@@ -114,7 +129,7 @@ impl From<Paused> for Stopped {
         Self {
             problem: paused.to_string(),
             retry_after: Some(paused.0),
-            go_on: false,
+            rest: Rest::Stop,
             throttled: true,
         }
     }
@@ -132,7 +147,12 @@ impl From<oci::Error> for Stopped {
                 | ErrorKind::NetworkRefused
         );
         let throttled = retry_after.is_some();
-        Self { problem: error.to_string(), retry_after, go_on: !whole, throttled }
+        let rest = match (throttled, whole) {
+            (true, _) => Rest::Stop,
+            (false, true) => Rest::Perhaps,
+            (false, false) => Rest::GoOn,
+        };
+        Self { problem: error.to_string(), retry_after, rest, throttled }
     }
 }
 
@@ -144,7 +164,7 @@ impl From<intake::IntakeError> for Stopped {
             other => Self {
                 problem: other.to_string(),
                 retry_after: None,
-                go_on: true,
+                rest: Rest::GoOn,
                 throttled: false,
             },
         }
@@ -186,6 +206,7 @@ async fn follow(core: &Arc<Core>, watch: &Watch, looked: &mut Looked) -> Result<
         looked.problem = Some(problem);
     }
     let known = known(core.store.as_ref(), &watch.repository)?;
+    let mut failures = 0;
     for tag in &tags.tags {
         pace.spend(&host, 1).await?;
         let before = known.get(tag.as_str());
@@ -198,12 +219,22 @@ async fn follow(core: &Arc<Core>, watch: &Watch, looked: &mut Looked) -> Result<
                 Some(digest) => take(core, watch, tag, digest, before, looked).await,
             }
         };
-        match step.await {
-            Ok(()) => {}
-            Err(Stopped { problem, go_on: true, .. }) => {
-                looked.problem.get_or_insert(problem);
-            }
-            Err(stopped) => return Err(stopped),
+        let Err(stopped) = step.await else {
+            failures = 0;
+            continue;
+        };
+        if stopped.rest == Rest::Stop {
+            return Err(stopped);
+        }
+        failures = if stopped.rest == Rest::GoOn { 0 } else { failures + 1 };
+        core.metrics.tag_failed();
+        tracing::warn!(
+            image.repository = %watch.repository, image.tag = %tag, problem = %stopped.problem,
+            "the image of a watched tag could not be taken in; it is tried at the next look"
+        );
+        looked.problem.get_or_insert_with(|| format!("{tag}: {}", stopped.problem));
+        if failures >= FAILURES_IN_A_ROW_MAX {
+            return Err(stopped);
         }
     }
     Ok(())

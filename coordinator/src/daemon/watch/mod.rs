@@ -1,8 +1,8 @@
 //! Watched repositories: tags that are new, or name another image than before, are submitted.
 //!
 //! A watch lies in the journal ([`Kind::WATCH`]), and so does every change of a tag
-//! ([`Kind::TAG_SEEN`]): both survive restarts and a new index. When the last look was and how it
-//! went is kept in memory only.
+//! ([`Kind::TAG_SEEN`]): both survive restarts and a new index. How a look went is on record, too
+//! ([`Kind::LOOK`]), where it went otherwise than the last one on record, and once an hour.
 //! Invariant: only [`Watches::remove`] ends a watch; a repository that is gone, a network that
 //! fails or a registry that lies changes nothing but `last_error`. No registry is asked faster than
 //! its budget allows ([`pace`]).
@@ -38,6 +38,11 @@ pub const INTERVAL_SECONDS: std::ops::RangeInclusive<u32> = 30..=7 * 24 * 3600;
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// After a start the first looks are spread over this time.
 const START_SPREAD: Duration = Duration::from_secs(60);
+/// A look that went like the last one on record is recorded again after so long: a thousand watches
+/// make 24,000 small records a day, and not one for each look.
+const RECORDED_EVERY_SECONDS: i64 = 3600;
+/// Longest problem of a look that is recorded.
+const PROBLEM_CHARS_MAX: usize = 500;
 /// Records read at a time.
 const PAGE: usize = 500;
 
@@ -65,6 +70,40 @@ struct WatchRecord {
 }
 
 const SCHEMA: &str = "assay/watch-record/v1";
+
+/// How a look went. Unknown fields are for later versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct LookRecord {
+    schema: String,
+    at: Timestamp,
+    /// What went wrong; empty if nothing did.
+    problem: String,
+}
+
+const LOOK_SCHEMA: &str = "assay/watch-look/v1";
+
+impl LookRecord {
+    fn of(looked: &Looked) -> Self {
+        let problem = looked.problem.iter().flat_map(|problem| problem.chars());
+        let problem = problem.take(PROBLEM_CHARS_MAX).collect();
+        Self { schema: LOOK_SCHEMA.to_owned(), at: super::judge::now(), problem }
+    }
+
+    /// The newest about a watch that this version can read.
+    fn newest(store: &dyn Store, watch: &Watch) -> Result<Option<Self>, StoreError> {
+        let stored = store.newest_about(Kind::LOOK, &watch.about())?;
+        let read = stored.and_then(|stored| serde_json::from_slice::<Self>(&stored.body).ok());
+        Ok(read.filter(|record| record.schema == LOOK_SCHEMA))
+    }
+
+    /// Whether it says more than what is on record.
+    fn is_news(&self, recorded: Option<&Self>) -> bool {
+        recorded.is_none_or(|recorded| {
+            let since = self.at.unix().saturating_sub(recorded.at.unix());
+            recorded.problem != self.problem || since >= RECORDED_EVERY_SECONDS
+        })
+    }
+}
 
 impl Watch {
     /// What the watch's records are about: who follows which tags of what.
@@ -121,12 +160,13 @@ pub enum WatchError {
 pub struct Standing {
     /// The watch.
     pub watch: Watch,
-    /// The last look since this process began.
+    /// The last look; from before this process began the last one on record, an hour older at most.
     pub last_checked: Option<Timestamp>,
     /// What went wrong in it; empty if nothing did.
     pub last_error: String,
     /// Looks that came to an end since this process began.
     pub looks: u64,
+    recorded: Option<LookRecord>,
     failures: u32,
     next: Instant,
     looking: bool,
@@ -158,7 +198,14 @@ impl Watches {
             if !record.removed {
                 let interval = Duration::from_secs(record.watch.interval_seconds.into());
                 let first = START_SPREAD.min(interval).mul_f64(rand::random_range(0.0..1.0));
-                standing.insert(record.watch.id(), fresh(record.watch, Instant::now() + first));
+                let recorded = LookRecord::newest(store, &record.watch)?;
+                let id = record.watch.id();
+                let mut found = fresh(record.watch, Instant::now() + first);
+                found.last_checked = recorded.as_ref().map(|recorded| recorded.at);
+                found.last_error =
+                    recorded.as_ref().map_or_else(String::new, |recorded| recorded.problem.clone());
+                found.recorded = recorded;
+                standing.insert(id, found);
             }
         }
         Ok(Self { standing: Mutex::new(standing), changed: Notify::new(), pace: Pace::default() })
@@ -237,13 +284,14 @@ impl Watches {
         Ok((id.clone(), standing.watch.clone()))
     }
 
-    /// A look is over; gives how long until the next one.
-    fn note(&self, id: &str, looked: &Looked) {
+    /// A look is over; gives the record of it, if it says something new.
+    fn note(&self, id: &str, looked: &Looked) -> Option<NewRecord> {
         let mut all = self.lock();
-        let Some(standing) = all.get_mut(id) else { return };
+        let standing = all.get_mut(id)?;
+        let record = LookRecord::of(looked);
         standing.looking = false;
         standing.looks += 1;
-        standing.last_checked = Some(super::judge::now());
+        standing.last_checked = Some(record.at);
         standing.last_error = looked.problem.clone().unwrap_or_default();
         standing.failures = match looked.problem {
             Some(_) => standing.failures.saturating_add(1),
@@ -257,6 +305,13 @@ impl Watches {
             true => standing.next,
             false => Instant::now() + jittered,
         };
+        if !record.is_news(standing.recorded.as_ref()) {
+            return None;
+        }
+        // Text and a time: writing them as JSON cannot fail.
+        let body = serde_json::to_vec(&record).unwrap_or_default();
+        standing.recorded = Some(record);
+        Some(NewRecord::new(Kind::LOOK, standing.watch.about(), body))
     }
 }
 
@@ -267,8 +322,16 @@ fn wait_after(interval: Duration, failures: u32, asked: Option<Duration>) -> Dur
 }
 
 fn fresh(watch: Watch, next: Instant) -> Standing {
-    let (last_checked, last_error) = (None, String::new());
-    Standing { watch, last_checked, last_error, looks: 0, failures: 0, next, looking: false }
+    Standing {
+        watch,
+        last_checked: None,
+        last_error: String::new(),
+        looks: 0,
+        recorded: None,
+        failures: 0,
+        next,
+        looking: false,
+    }
 }
 
 /// Looks at what is due, until it is told to stop.
@@ -298,7 +361,7 @@ pub async fn run(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonE
                     Err(error) => (error.id(), Looked::failed(error.to_string())),
                 };
                 if let Some(id) = running.remove(&task) {
-                    finish(&core, &id, &looked);
+                    finish(&core, &id, &looked).await;
                 }
             }
             () = core.watches.changed.notified() => {}
@@ -311,8 +374,12 @@ pub async fn run(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonE
     }
 }
 
-fn finish(core: &Core, id: &str, looked: &Looked) {
-    core.watches.note(id, looked);
+async fn finish(core: &Core, id: &str, looked: &Looked) {
+    if let Some(record) = core.watches.note(id, looked)
+        && let Err(error) = core.store.append(vec![record]).await
+    {
+        tracing::warn!(watch.id = id, %error, "how a look went could not be recorded");
+    }
     match &looked.problem {
         None => {
             core.metrics.looked("ok");
