@@ -212,3 +212,75 @@ async fn again(core: &Arc<Core>, job: JobId, begun: JournalPosition) -> Result<b
     let judged = judge::judge_anew(core, job).await;
     judged.map_err(|problem| ReviewError::Job { job, problem })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        daemon::{publish::tests::core, roster::Roster},
+        queue::Role,
+    };
+    use attest::{
+        id::{Attempt, Fence, LeaseId, ObservationId},
+        key::SigningKey,
+        record::{OperatorRecord, Validity},
+        time::Timestamp,
+    };
+
+    fn row(operator: &str) -> HistoryRow {
+        let event = HistoryEvent::Observation {
+            observation: ObservationId(Digest::of(b"observation")),
+            operator: operator.parse().unwrap(),
+            worker: WorkerId(Digest::of(b"a worker of it")),
+            lease: LeaseId([1; 16]),
+            fence: Fence(1),
+            role: Role::Counted,
+            outcome: "OUTPUT".into(),
+            class: String::new(),
+            manifest: None,
+            duration_ms: 1,
+        };
+        HistoryRow {
+            position: JournalPosition(7),
+            time: Timestamp::default(),
+            job: JobId(Digest::of(b"job")),
+            attempt: Attempt(1),
+            event,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_revoked_root_key_takes_its_workers_along_and_is_followed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (core, root) = (core(folder.path()), SigningKey::generate().unwrap());
+        let operator: OperatorId = "acme".parse().unwrap();
+        let until = Timestamp::from_unix(4_000_000_000).unwrap();
+        let record = OperatorRecord {
+            operator: operator.clone(),
+            root_key: root.public().clone(),
+            organisation: String::new(),
+            affiliations: vec![],
+            contact: String::new(),
+            valid: Validity { from: Timestamp::default(), until },
+        };
+        let revocation = KeyRevocation {
+            operator,
+            key: root.public().id(),
+            compromised_since: None,
+            reason: "stolen".into(),
+            revoked_at: Timestamp::default(),
+        };
+        let mut roster = Roster::clone(&core.roster());
+        let added = roster.take_operator(&record.sign(&root).unwrap()).unwrap();
+        let revoked = roster.take_revocation(&revocation.sign(&root).unwrap()).unwrap();
+        core.store.append(vec![added, revoked]).await.unwrap();
+        let early = Revoked::read(&core).unwrap();
+        assert!(early.is_none(), "judgements do not know it yet, so nothing is judged by it");
+        core.go_on_with(roster);
+        let found = Revoked::read(&core).unwrap().unwrap();
+        assert_eq!(found.job_of(&row("acme")), Some(row("acme").job));
+        assert_eq!(found.job_of(&row("globex")), None);
+        review(&core).await.unwrap();
+        assert!(Revoked::read(&core).unwrap().is_none(), "it was followed");
+    }
+}

@@ -19,7 +19,7 @@ pub mod speaks;
 pub mod target;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::{
     Core,

@@ -27,7 +27,8 @@ use std::sync::{Arc, RwLock};
 const BUNDLE: &[u8] = br#"{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json"}"#;
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
 
-fn core(folder: &std::path::Path) -> Arc<Core> {
+/// A coordinator in memory, of which nothing runs.
+pub(in crate::daemon) fn core(folder: &std::path::Path) -> Arc<Core> {
     let options = InitOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
         listen_http: "127.0.0.1:0".parse().unwrap(),
