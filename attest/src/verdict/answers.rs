@@ -50,8 +50,9 @@ pub(super) struct Answer {
     pub(super) said: Said,
     /// Why a match is not one for this policy.
     pub(super) against: Option<Why>,
-    /// True for an OUTPUT.
-    pub(super) built: bool,
+    /// The manifest that was built, of an OUTPUT: it names configuration and layers, so two that
+    /// are equal are one answer.
+    pub(super) built: Option<Digest>,
     pub(super) hints: Vec<Hint>,
     pub(super) environment: Environment,
     /// Worker record and lease: SHA-256 of what was signed.
@@ -131,10 +132,11 @@ impl Answers {
             found.weigh(question, authentic);
         }
         found.answers.sort_by_key(|answer| answer.id);
-        if !question.leases.pinned() {
+        let pinned = question.leases.pinned();
+        if !pinned {
             found.newest_fence_only();
         }
-        found.one_output_per_attempt();
+        found.one_output_per_attempt(pinned);
         found.equivocations.sort_by(|a, b| a.operator.cmp(&b.operator));
         found
     }
@@ -247,7 +249,7 @@ impl Answers {
             standing,
             said,
             against,
-            built: observation.output().is_some(),
+            built: observation.output().map(|output| output.manifest),
             records: [Some(record), lease].into_iter().flatten().collect(),
             operator: observation.operator,
             hints: observation.hints,
@@ -273,21 +275,34 @@ impl Answers {
     }
 
     /// At most one counted observation per (job, attempt, operator); two are equivocation.
-    fn one_output_per_attempt(&mut self) {
-        let mut outputs: BTreeMap<_, BTreeSet<ObservationId>> = BTreeMap::new();
-        let mut leases: BTreeMap<_, BTreeSet<(WorkerId, LeaseId)>> = BTreeMap::new();
-        for answer in self.answers.iter().filter(|a| a.built && a.standing.is_none()) {
-            let key = (answer.operator.clone(), answer.attempt);
-            outputs.entry(key.clone()).or_default().insert(answer.id);
-            leases.entry(key).or_default().insert((answer.worker, answer.lease));
+    ///
+    /// Without a pinned coordinator leases and fences are the worker's word, and a coordinator that
+    /// was restored may have asked it again, under another lease with an equal fence: the same
+    /// output twice is then one answer ([`Why::CountedAlready`]), two outputs are equivocation.
+    fn one_output_per_attempt(&mut self, pinned: bool) {
+        let mut seen: BTreeMap<_, Seen> = BTreeMap::new();
+        for answer in self.answers.iter().filter(|a| a.standing.is_none()) {
+            let Some(output) = answer.built else { continue };
+            let seen = seen.entry((answer.operator.clone(), answer.attempt)).or_default();
+            seen.observations.insert(answer.id);
+            seen.leases.insert((answer.worker, answer.lease));
+            seen.outputs.insert(output);
         }
-        for (key, ids) in outputs {
+        for ((operator, _), seen) in seen {
             // Two answers under one lease are already excluded.
-            if leases.get(&key).is_some_and(|leases| leases.len() > 1) {
-                self.exclude(&key.0, &ids);
+            if seen.leases.len() > 1 && (pinned || seen.outputs.len() > 1) {
+                self.exclude(&operator, &seen.observations);
             }
         }
     }
+}
+
+/// What one operator built in one attempt.
+#[derive(Default)]
+struct Seen {
+    observations: BTreeSet<ObservationId>,
+    leases: BTreeSet<(WorkerId, LeaseId)>,
+    outputs: BTreeSet<Digest>,
 }
 
 /// An observation is about exactly this subject, this job, and recipes that the judge derived.

@@ -24,11 +24,19 @@ pub(super) struct Leases {
     pinned: bool,
     leases: Vec<(Lease, Digest)>,
     announces: Vec<JobAnnounce>,
+    /// For each announced opening, whether a dissent caused it. Of unsigned or foreign
+    /// announcements too where no coordinator is pinned: it decides what is asked, never a verdict.
+    openings: BTreeMap<Attempt, bool>,
 }
 
 impl Leases {
     pub(super) fn new(policy: &Policy, set: &EvidenceSet, job: &JobId) -> Self {
-        let Some(key) = &policy.coordinator else { return Self::default() };
+        let Some(key) = &policy.coordinator else {
+            let read = |envelope| JobAnnounce::read_unverified(envelope).ok();
+            let announces = set.announces.iter().filter_map(read);
+            let announces = announces.filter(|a| a.job == *job && a.subject == set.subject);
+            return Self { openings: openings(announces), ..Self::default() };
+        };
         // What names another job is not worth a signature check.
         let lease = |envelope: &crate::dsse::Envelope| {
             let lease = Lease::read_unverified(envelope).ok().filter(|l| l.job == *job)?;
@@ -44,8 +52,9 @@ impl Leases {
         let mut leases: Vec<_> = set.leases.iter().filter_map(lease).collect();
         leases.sort_by_key(|(_, signed)| *signed);
         leases.dedup_by_key(|(_, signed)| *signed);
-        let announces = set.announces.iter().filter_map(announce).collect();
-        Self { pinned: true, leases, announces }
+        let announces: Vec<_> = set.announces.iter().filter_map(announce).collect();
+        let openings = openings(announces.iter().cloned());
+        Self { pinned: true, leases, announces, openings }
     }
 
     pub(super) fn pinned(&self) -> bool {
@@ -114,6 +123,21 @@ impl Leases {
         self.announces.iter().map(|a| a.attempt).chain(leased).max()
     }
 
+    /// How many openings in a row, back from the newest, the last question took: each that a
+    /// dissent caused, and the one before them (the first of all, a recheck, an unparking). An
+    /// opening whose announcement is missing ends the row: the queue counts too, and parks.
+    pub(super) fn openings(&self) -> Option<u64> {
+        let (mut at, mut row) = (self.newest_attempt().max(self.newest_announced())?, 1);
+        while at.0 > 1 && self.openings.get(&at) == Some(&true) {
+            (at, row) = (Attempt(at.0 - 1), row + 1);
+        }
+        Some(row)
+    }
+
+    fn newest_announced(&self) -> Option<Attempt> {
+        self.openings.last_key_value().map(|(attempt, _)| *attempt)
+    }
+
     /// The first attempt that was opened because of each dissent.
     pub(super) fn reopenings(&self) -> BTreeMap<ObservationId, Attempt> {
         let mut first = BTreeMap::new();
@@ -125,4 +149,13 @@ impl Leases {
         }
         first
     }
+}
+
+/// Attempts, and whether any announcement of each says that a dissent caused it.
+fn openings(announces: impl Iterator<Item = JobAnnounce>) -> BTreeMap<Attempt, bool> {
+    let mut openings = BTreeMap::new();
+    for announce in announces {
+        *openings.entry(announce.attempt).or_default() |= !announce.reopened_by.is_empty();
+    }
+    openings
 }

@@ -97,7 +97,8 @@ fn still_needed(judge: &Judge<'_>, answers: &Answers, tally: &Tally<'_>) -> Need
     let announced = judge.leases.newest_attempt();
     let announced = announced.map(|at| (at, judge.leases.wanted_in(at)));
     let operators = judge.roster.names().collect();
-    need::Progress { tally, answers: &answers.answers, operators, announced }.need()
+    let openings = judge.leases.openings();
+    need::Progress { tally, answers: &answers.answers, operators, announced, openings }.need()
 }
 
 /// From publisher's evidence to recipes, or to the outcome that needs no observation.

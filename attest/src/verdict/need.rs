@@ -10,7 +10,8 @@ use super::{
 use crate::id::{Attempt, OperatorId};
 use std::collections::BTreeSet;
 
-/// Most openings of one job (protocol: "at most 3"), then it is parked.
+/// Most openings of one job because of one question (protocol: "at most 3"), then it is parked:
+/// the first one, or that of a recheck, and those that dissent caused after it.
 pub const ATTEMPTS_MAX: u64 = 3;
 
 /// What a job still needs.
@@ -31,6 +32,8 @@ pub(super) struct Progress<'a> {
     pub(super) operators: BTreeSet<&'a OperatorId>,
     /// The newest opening on record, and how many observations it wanted.
     pub(super) announced: Option<(Attempt, Option<u32>)>,
+    /// Openings since the first or the newest recheck, those included; none if nothing says so.
+    pub(super) openings: Option<u64>,
 }
 
 fn count<T>(items: &BTreeSet<T>) -> u32 {
@@ -46,6 +49,7 @@ impl Progress<'_> {
         let newest = self.answers.iter().map(|answer| answer.attempt).max();
         let announced = self.announced.map(|(attempt, _)| attempt);
         let attempt = announced.or(newest).unwrap_or(Attempt(1));
+        let openings = self.openings.unwrap_or(attempt.0);
         let reopened = self.tally.wanted.saturating_add(REOPENED_EXTRA);
         let wanted = match self.announced {
             Some((_, Some(wanted))) => wanted,
@@ -78,7 +82,7 @@ impl Progress<'_> {
                 let lacking = self.tally.required.saturating_sub(matches).max(1);
                 if left < lacking { Need::Enough } else { Need::MoreObservations(lacking) }
             }
-            Decision::Disputed if attempt.0 < ATTEMPTS_MAX && self.hopeful() => {
+            Decision::Disputed if openings < ATTEMPTS_MAX && self.hopeful() => {
                 Need::ReopenWith(reopened.min(self.others()))
             }
             _ => Need::Enough,

@@ -91,7 +91,7 @@ impl<'a> Tally<'a> {
             level: quorum.level,
         };
         for answer in &answers.answers {
-            if answer.built {
+            if answer.built.is_some() {
                 tally.built.insert(&answer.operator);
             }
             match &answer.said {

@@ -197,11 +197,12 @@ async fn record(
     let id = job.id();
     let key = &core.loaded.verdict_key;
     let record = VerdictRecord::sign(&judgement, now(), key).map_err(|e| e.to_string())?;
-    let facts = AnnouncedFacts {
+    let mut facts = AnnouncedFacts {
         index: set.index_digest(),
         evidence: set.publisher.iter().map(|e| e.digest).collect(),
         reopened_by: judgement.dissent.iter().flat_map(|d| d.observations.clone()).collect(),
     };
+    let judged = job.attempt;
     let publication = publish::of_job(core, &id, &judgement).map_err(|e| e.to_string())?;
     let shared = Arc::clone(core);
     let body = record.to_json();
@@ -214,7 +215,11 @@ async fn record(
         let mut records: Vec<NewRecord> = published.into_iter().collect();
         records.push(NewRecord::new(Kind::VERDICT, job.spec.id.0, body));
         if matches!(job.phase, Phase::Open) {
-            // It goes on: those who come now are told for which opening, and how many.
+            // It goes on: those who come now are told for which opening, and how many. A dissent
+            // that came in an opening did not cause it: who was leased before it is no answer.
+            if job.attempt == judged {
+                facts.reopened_by.clear();
+            }
             let announce = notary::announcement(job, &facts, &shared.loaded.verdict_key, now());
             records
                 .extend(announce.map(|body| NewRecord::new(Kind::ANNOUNCE, job.spec.id.0, body)));

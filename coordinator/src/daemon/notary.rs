@@ -59,7 +59,8 @@ pub struct AnnouncedFacts {
     pub index: Option<Digest>,
     /// The evidence that was known.
     pub evidence: Vec<Digest>,
-    /// Every dissent that was known: those who come now answer it.
+    /// Every dissent that was known before this opening, where dissent caused it: its leases
+    /// answer them.
     pub reopened_by: Vec<ObservationId>,
 }
 

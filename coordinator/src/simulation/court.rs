@@ -76,7 +76,8 @@ impl World<'_> {
         let signed = self.ink.is_some();
         let attach: Attach = Box::new(move |job| {
             let open = matches!(job.phase, Phase::Open);
-            if signed && open { vec![Ink::announcement(job, &reopened_by)] } else { Vec::new() }
+            let caused: &[_] = if job.attempt == attempt { &[] } else { &reopened_by };
+            if signed && open { vec![Ink::announcement(job, caused)] } else { Vec::new() }
         });
         let event = Event::Judged { job: id, attempt, answers, outcome, need };
         self.decide(Party::Judge(id), event, attach)

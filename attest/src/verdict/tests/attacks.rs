@@ -342,6 +342,42 @@ fn one_operator_with_two_workers_counts_once() {
 }
 
 #[test]
+fn equal_results_under_two_leases_of_one_fence_count_once_where_no_coordinator_is_pinned() {
+    // A restored coordinator forgot the first lease and numbers its fences anew: the worker, asked
+    // again, says the same again.
+    let again = |pinned: bool, second: Outcome| {
+        let mut fleet = if pinned { Fleet::new(3, 2) } else { Fleet::unpinned(3, 2) };
+        fleet.observe(1, 1, same());
+        let first = fleet.observe(0, 1, same());
+        let fence = Fence(fleet.fence);
+        let second = fleet.observe_with(0, 1, second, |observation, lease| {
+            (observation.fence, lease.fence, lease.slot) = (fence, fence, 7);
+        });
+        (fleet, first, second)
+    };
+    let (fleet, first, second) = again(false, same());
+    assert_eq!((fleet.outcome(), fleet.judge().k), ("reproduced", 2));
+    assert_eq!(fleet.why("acme"), ["counted-already"]);
+    assert!(fleet.judge().equivocations.is_empty());
+    // In any order of the evidence.
+    let (mut fleet, ..) = again(false, same());
+    fleet.set.observations.reverse();
+    assert_eq!((fleet.outcome(), fleet.judge().k), ("reproduced", 2));
+    assert_ne!(first, second);
+    // Two images that are the same to the policy's level and differ in a byte are two answers.
+    for differing in [recompressed(), other(1)] {
+        let (fleet, first, second) = again(false, differing);
+        assert_ne!(fleet.outcome(), "reproduced");
+        let mut both = vec![first, second];
+        both.sort_unstable();
+        assert_eq!(fleet.judge().equivocations[0].observations, both);
+    }
+    // A pinned coordinator that signed both leases granted what it must not.
+    let (fleet, ..) = again(true, same());
+    assert_eq!(fleet.judge().equivocations[0].operator, operator(0));
+}
+
+#[test]
 fn one_key_for_two_operators() {
     let mut fleet = Fleet::new(3, 2);
     fleet.set.workers.push(vouch(1, 0, forever()));

@@ -102,11 +102,58 @@ fn what_cannot_be_resolved_is_not_asked_for() {
     let dissents = [fleet.observe(0, 1, other(1)), fleet.observe(1, 1, other(1))];
     fleet.announce(2, 5, &dissents);
     assert_eq!(need(&fleet), Need::MoreObservations(3));
-    // After the last attempt nothing more is asked for.
+}
+
+#[test]
+fn openings_because_of_dissent_are_counted_and_rechecks_are_not() {
+    // Two scheduled rechecks, and a dissent in the second: it is as fresh as one in the first.
     let mut fleet = Fleet::new(8, 2);
+    for attempt in 1..=2 {
+        fleet.announce(attempt, 2, &[]);
+        fleet.observe(0, attempt, same());
+        fleet.observe(1, attempt, same());
+    }
     fleet.announce(3, 2, &[]);
     fleet.observe(0, 3, same());
-    fleet.observe(7, 3, other(1));
+    let dissent = fleet.observe(7, 3, other(1));
+    assert_eq!(need(&fleet), Need::ReopenWith(4));
+    // It is asked about twice more, as after the first opening, and then no more.
+    fleet.announce(4, 4, &[dissent]);
+    assert_eq!(need(&fleet), Need::MoreObservations(4));
+    (0..4).for_each(|who| drop(fleet.observe(who, 4, if who < 3 { same() } else { refused() })));
+    fleet.observe(4, 4, refused());
+    fleet.observe(5, 4, refused());
+    fleet.observe(6, 4, refused());
+    assert_eq!(need(&fleet), Need::ReopenWith(4));
+    fleet.announce(5, 4, &[dissent]);
+    (0..7).for_each(|who| drop(fleet.observe(who, 5, if who < 3 { same() } else { refused() })));
+    assert_eq!((fleet.outcome(), need(&fleet)), ("disputed", Need::Enough));
+    // A recheck afterwards counts from one again.
+    fleet.announce(6, 2, &[]);
+    fleet.observe(0, 6, same());
+    fleet.observe(1, 6, same());
+    assert_eq!(need(&fleet), Need::ReopenWith(4));
+}
+
+#[test]
+fn a_policy_without_a_pinned_coordinator_counts_openings_by_what_was_announced() {
+    let mut fleet = Fleet::unpinned(8, 2);
+    for attempt in 1..=3 {
+        fleet.announce(attempt, 2, &[]);
+        fleet.observe(0, attempt, same());
+    }
+    for (who, says) in [(1, same()), (2, same()), (3, same())] {
+        fleet.observe(who, 3, says);
+    }
+    let dissent = fleet.observe(7, 3, other(1));
+    assert_eq!(need(&fleet), Need::ReopenWith(4));
+    fleet.set.announces.clear();
+    for attempt in 1..=3 {
+        fleet.announce(attempt, 2, if attempt == 1 { &[] } else { std::slice::from_ref(&dissent) });
+    }
+    assert_eq!(need(&fleet), Need::Enough);
+    // Nothing announced: the number of the attempt is all there is.
+    fleet.set.announces.clear();
     assert_eq!(need(&fleet), Need::Enough);
 }
 
