@@ -176,6 +176,7 @@ fn report_of(slots: u32) -> v1::SyncRequest {
             architectures: vec!["amd64".into()],
             rebuilders: vec!["apko".into()],
             isolation: "process".into(),
+            memory_mib: 0,
         }),
         slots_free: slots,
         wait_seconds: 1,

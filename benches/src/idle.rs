@@ -77,6 +77,7 @@ fn idle() -> v1::SyncRequest {
             architectures: vec!["amd64".into()],
             rebuilders: vec!["apko".into()],
             isolation: "process".into(),
+            memory_mib: 0,
         }),
         slots_free: 1,
         wait_seconds: 30,

@@ -83,6 +83,7 @@ impl Liar {
                 architectures: vec!["amd64".into(), "arm64".into()],
                 rebuilders: vec!["apko".into()],
                 isolation: "none".into(),
+                memory_mib: 0,
             }),
             slots_free: 2,
             wait_seconds: 20,

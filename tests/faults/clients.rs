@@ -182,6 +182,7 @@ impl FastWorker {
                 architectures: vec!["amd64".to_owned()],
                 rebuilders: vec!["apko".to_owned()],
                 isolation: "process".to_owned(),
+                memory_mib: 0,
             }),
             slots_free: 16,
             wait_seconds: 1,

@@ -9,6 +9,7 @@ use super::{
     evidence::{self, SubmittedImage, SubmittedPlatform},
     notary::{self, AnnouncedFacts},
     publish::indexes,
+    resources,
 };
 use crate::{
     journal::{Kind, NewRecord},
@@ -228,7 +229,8 @@ async fn announce(
     };
     let config = &core.loaded.config;
     let cap = config.limits.execution_seconds_max * 1000;
-    let spec = JobSpec::new(subject, recipes, "apko", 0, config.observations_wanted, cap)?;
+    let memory = resources::memory_mib(&set.manifest);
+    let spec = JobSpec::new(subject, recipes, "apko", memory, config.observations_wanted, cap)?;
     let (id, settled) = (spec.id, spec.recipes.is_empty());
     let facts = AnnouncedFacts {
         index,

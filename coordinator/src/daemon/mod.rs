@@ -18,6 +18,7 @@ pub mod publish;
 pub mod readiness;
 pub mod research;
 pub mod review;
+pub mod resources;
 pub mod roster;
 pub mod service;
 pub mod wakes;

@@ -95,7 +95,7 @@ fn report(
         operator,
         architectures: capabilities.architectures.into_iter().take(64).collect(),
         rebuilders: capabilities.rebuilders.into_iter().take(16).collect(),
-        memory_mib: 0,
+        memory_mib: capabilities.memory_mib,
         slots_free: message.slots_free,
         draining: message.draining,
         leases,
