@@ -354,3 +354,76 @@ async fn a_damaged_index_says_nothing_about_an_image() {
         assert_eq!(withdrawn.exit, 1, "{name}: {}", withdrawn.platforms[0].detail);
     }
 }
+
+/// A pinned key that discovery gave when the image was made and does not give today is legitimate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_key_that_discovery_lacks_today_is_a_gap_and_nothing_beside_it_is() {
+    let old = attest::key::SigningKey::generate().unwrap().public().to_pem().into_bytes();
+    let with_old = |tar| with_file(tar, "etc/apk/keys/old.rsa.pub", 0o644, &old);
+    let with_program = |tar| with_file(with_old(tar), "usr/bin/extra", 0o755, b"#!/bin/sh\n");
+    let renamed = |tar| with_file(tar, "etc/apk/keys/other.rsa.pub", 0o644, &another_key());
+    let cases: [(&str, bool, Alter<'_>, &str); 4] = [
+        ("pinned", true, Alter { tar: &with_old, config: &as_it_is }, "gap keys"),
+        ("not pinned", false, Alter { tar: &with_old, config: &as_it_is }, "diverged"),
+        ("and a program", true, Alter { tar: &with_program, config: &as_it_is }, "diverged"),
+        // A key that discovery does give lies there under one name.
+        ("another name", true, Alter { tar: &renamed, config: &as_it_is }, "diverged"),
+    ];
+    for (name, pinned, alter, expected) in &cases {
+        let work = tempfile::tempdir().unwrap();
+        let mut policy = policy(true, None);
+        if *pinned {
+            policy.package_repositories[0].pins.insert(attest::Digest::of(&old));
+        }
+        let workshop = workshop(work.path(), policy);
+        let (_, recipe) = published(&workshop, "hello").await;
+        let image = altered(&workshop, "hello", alter).await;
+        assert_eq!(said(&tried(&workshop, &image, &recipe).await), *expected, "{name}");
+    }
+}
+
+/// No discovery is no withdrawn package: what it would have vouched for is unproven.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_without_discovery_gives_no_key_and_is_not_gone() {
+    for missing in ["os/apk-configuration", "jwks.json"] {
+        let work = tempfile::tempdir().unwrap();
+        let mut workshop = workshop(work.path(), policy(true, None));
+        let without = |folder: &Path| fs::remove_file(folder.join(missing)).unwrap();
+        workshop.places = Arc::new(broken_mirror(&work.path().join("mirror"), &without));
+        for case in ["hello", "tampered"] {
+            let (image, recipe) = published(&workshop, case).await;
+            let attempt = tried(&workshop, &image, &recipe).await;
+            assert_eq!(said(&attempt), "gap keys", "{missing} {case}");
+        }
+    }
+}
+
+/// Every package is proven by its own signature; the order is not the resolver's any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_index_the_order_is_a_hint_and_never_trusted_in_silence() {
+    let damage = |folder: &Path| {
+        for arch in ["x86_64", "aarch64"] {
+            let path = folder.join("os").join(arch).join("APKINDEX.tar.gz");
+            let bytes = fs::read(&path).unwrap();
+            fs::write(path, &bytes[..bytes.len() - 30]).unwrap();
+        }
+    };
+    // Without a quorum every hint is allowed and on record; a quorum without it cannot tell: an
+    // error of today, not a gap of the image.
+    for (hints, exit) in [(None, 0), (Some(ALL_HINTS), 0), (Some(r#""epoch""#), 1)] {
+        let work = tempfile::tempdir().unwrap();
+        let mut workshop = workshop(work.path(), policy(true, hints));
+        workshop.places = Arc::new(broken_mirror(&work.path().join("mirror"), &damage));
+        let report = report(&workshop, "hello").await;
+        let platform = &report.platforms[0];
+        assert_eq!(report.exit, exit, "{hints:?}: {}", platform.detail);
+        if exit == 0 {
+            let names: Vec<&str> = platform.recipe.hints.iter().map(|h| h.name.as_str()).collect();
+            assert_eq!(names, ["install-order"], "{hints:?}");
+        } else {
+            assert!(platform.detail.contains("APKINDEX.tar.gz"), "{}", platform.detail);
+        }
+        let tampered = self::report(&workshop, "tampered").await;
+        assert_eq!(tampered.exit, 10, "{}", tampered.platforms[0].detail);
+    }
+}

@@ -117,3 +117,68 @@ async fn a_disk_that_lies_gives_no_verdict() {
         assert_eq!(outcomes.last(), Some(&VerifyOutcome::Reproduced), "{outcomes:?}");
     }
 }
+
+/// The packages' mirror as links, in which one package is another one or is not there.
+fn mirror_with(folder: &Path, name: &str, instead: Option<&str>) -> worker::material::Places {
+    let packages = fs::canonicalize(fixtures().join("packages")).unwrap();
+    let link = |from: PathBuf, to: PathBuf| std::os::unix::fs::symlink(from, to).unwrap();
+    for repository in ["os", "extras"] {
+        for arch in ["x86_64", "aarch64"] {
+            let (from, to) =
+                (packages.join(repository).join(arch), folder.join(repository).join(arch));
+            fs::create_dir_all(&to).unwrap();
+            for file in fs::read_dir(&from).unwrap().flatten() {
+                let own = file.file_name();
+                let target = if own == *name { instead } else { own.to_str() };
+                if let Some(target) = target.filter(|target| from.join(target).exists()) {
+                    link(from.join(target), to.join(&own));
+                }
+            }
+        }
+        let configuration = Path::new(repository).join("apk-configuration");
+        link(packages.join(&configuration), folder.join(&configuration));
+    }
+    link(packages.join("jwks.json"), folder.join("jwks.json"));
+    let mirror = Mirror {
+        prefix: "https://packages.assay.test/".into(),
+        url: format!("file://{}/", folder.display()),
+        complete: true,
+    };
+    worker::material::Places::new(vec![mirror], &oci::NetworkPolicy::default()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_serves_something_else_does_not_take_the_place_of_what_was_proven() {
+    let work = tempfile::tempdir().unwrap();
+    let mut workshop = workshop(work.path());
+    assert_eq!(report(&workshop, "hello").await.outcome, VerifyOutcome::Reproduced);
+    let apk = |name: &str| {
+        let folder = fixtures().join("packages/os/x86_64");
+        let all = fs::read_dir(folder).unwrap().flatten().map(|e| e.file_name());
+        let mut found = all.map(|n| n.into_string().unwrap()).filter(|n| n.starts_with(name));
+        found.next().unwrap_or_else(|| panic!("expected a package {name}"))
+    };
+    let (wanted, other) = (apk("hello-2.12-r3"), apk("busybox"));
+    // A genuine package, and not the one that the index names.
+    workshop.places =
+        Arc::new(mirror_with(&work.path().join("swapped"), &wanted, Some(other.as_str())));
+    fs::remove_dir_all(work.path().join("store/unpacked")).unwrap();
+    fs::create_dir(work.path().join("store/unpacked")).unwrap();
+    assert_eq!(report(&workshop, "hello").await.outcome, VerifyOutcome::Error);
+    // Then it is gone: the store still finds what was proven.
+    workshop.places = Arc::new(mirror_with(&work.path().join("gone"), &wanted, None));
+    let again = report(&workshop, "hello").await;
+    assert_eq!(again.outcome, VerifyOutcome::Reproduced, "{}", again.platforms[0].detail);
+    assert!(from_the_store(&again).0 >= 1);
+}
+
+#[test]
+fn names_on_the_way_are_not_those_of_another_process() {
+    // As in another container: a process of the same number was at its first file and died.
+    let work = tempfile::tempdir().unwrap();
+    let store = ContentStore::open(work.path(), 1 << 20).unwrap();
+    let taken = work.path().join(format!("staging/{}-0", std::process::id()));
+    fs::write(&taken, b"another process's").unwrap();
+    let (digest, _) = store.insert(&b"hello"[..], "here", 5, None).unwrap();
+    assert!(store.path_of(&digest).exists() && taken.exists());
+}

@@ -13,7 +13,7 @@ use attest::{
 };
 use rebuild::apk::key::{JWKS_BYTES_MAX, KEY_FILE_BYTES_MAX, KeyRing, PublicKey, keys_from_jwks};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Largest `apk-configuration`: one URL.
 const CONFIGURATION_BYTES_MAX: u64 = 64 * 1024;
@@ -37,9 +37,12 @@ pub struct Keys {
     pub ring: KeyRing,
     /// Every key that discovery gave or the policy listed, by file name.
     pub known: BTreeMap<String, DiscoveredKey>,
-    /// True if every repository's list is said to be complete: a key in the image that is not in
-    /// `known` is then a divergence, otherwise a gap.
+    /// True if every repository's list is said to be complete and was there: a key in the image that
+    /// is not in `known` is then a divergence, otherwise a gap.
     pub complete: bool,
+    /// Pins of the policy for these repositories. A pinned key that discovery does not give today
+    /// was given on another day: in an image it is no divergence.
+    pub pins: BTreeSet<Digest>,
     /// Keys that discovery gave and nobody vouches for: where they were, with their names.
     pub refused: Vec<String>,
 }
@@ -64,6 +67,7 @@ impl Keys {
                 continue;
             };
             keys.complete &= rule.complete;
+            keys.pins.extend(&rule.pins);
             match &rule.keys {
                 KeySource::Discovery => keys.by_discovery(rule, places, repository).await?,
                 KeySource::Files(files) => {
@@ -77,6 +81,12 @@ impl Keys {
         Ok(keys)
     }
 
+    /// The policy's pins of keys that nobody gave today.
+    pub fn pins_not_given(&self) -> BTreeSet<Digest> {
+        let given: BTreeSet<Digest> = self.known.values().map(|known| known.key.pin()).collect();
+        self.pins.difference(&given).copied().collect()
+    }
+
     async fn by_discovery(
         &mut self,
         rule: &PackageRepository,
@@ -84,14 +94,17 @@ impl Keys {
         repository: &str,
     ) -> Result<(), MaterialError> {
         let uri = format!("{repository}/apk-configuration");
-        let (bytes, _) = places.read(&uri, CONFIGURATION_BYTES_MAX).await?;
+        let Some((bytes, _)) = self.there(places.read(&uri, CONFIGURATION_BYTES_MAX).await)? else {
+            return Ok(());
+        };
         let parsed: AlpineConfiguration =
             serde_json::from_slice(&bytes).map_err(|error| MaterialError::Unproven {
                 uri: uri.clone(),
                 problem: format!("expected JSON with a jwks_uri: {error}"),
             })?;
         let Some(jwks_uri) = parsed.jwks_uri.filter(|u| !u.is_empty()) else { return Ok(()) };
-        let (bytes, from) = places.read(&jwks_uri, JWKS_BYTES_MAX as u64).await?;
+        let read = places.read(&jwks_uri, JWKS_BYTES_MAX as u64).await;
+        let Some((bytes, from)) = self.there(read)? else { return Ok(()) };
         let unproven = |problem: String| MaterialError::Unproven { uri: jwks_uri.clone(), problem };
         let found = keys_from_jwks(&bytes).map_err(|error| unproven(error.to_string()))?;
         let same_host = host(&jwks_uri).is_some() && host(&jwks_uri) == host(repository);
@@ -109,6 +122,19 @@ impl Keys {
             self.add(key.name(), key.file(), &jwks_uri, from.clone(), verified_by, false)?;
         }
         Ok(())
+    }
+
+    /// A part of discovery that is certainly not there gives no key, as for apko. That is no input
+    /// that is gone: what the missing keys signed is unproven, and nobody knows which they were.
+    fn there<T>(&mut self, read: Result<T, MaterialError>) -> Result<Option<T>, MaterialError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(MaterialError::Gone { .. }) => {
+                self.complete = false;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Key files that the recipe lists by URL. The recipe is attested, the file behind the URL is

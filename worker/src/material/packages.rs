@@ -109,6 +109,9 @@ pub struct Gathered {
     pub indexes: Vec<VerifiedIndex>,
     /// Every file that was read, sorted.
     pub materials: Vec<Material>,
+    /// Indexes that are there and could not be used: every package was proven without them, but
+    /// what a resolver makes of the others is not what it makes of all.
+    pub unread: Arc<[MaterialError]>,
 }
 
 /// Where packages are looked for.
@@ -153,7 +156,12 @@ impl Shelf<'_> {
             materials.push(material);
         }
         materials.sort();
-        Ok(Gathered { packages, indexes, materials })
+        // A repository without an index is a fact, and none to apko either.
+        unread.retain(|error| !matches!(error, MaterialError::Gone { .. }));
+        for error in &unread {
+            tracing::warn!(%error, "an index could not be used");
+        }
+        Ok(Gathered { packages, indexes, materials, unread: unread.into() })
     }
 
     /// Reads an index; `signed` is false only where a person said that signatures do not count.
@@ -374,6 +382,7 @@ impl Shelf<'_> {
         }
     }
 
+    /// What is proven is on record, and found again under its URI.
     fn finish(
         &self,
         uri: &str,
@@ -389,6 +398,7 @@ impl Shelf<'_> {
             verified_by: verified_by.clone(),
             stored_at: now,
         };
+        self.store.remember(uri, &digest)?;
         if self.store.path_of(&digest).exists() {
             self.store.record(&digest, &record)?;
         }

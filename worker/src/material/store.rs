@@ -20,7 +20,6 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -97,7 +96,6 @@ pub struct BlobRecord {
 pub struct ContentStore {
     root: PathBuf,
     bytes_max: u64,
-    serial: AtomicU64,
     unpacked: Option<UnpackedStore>,
 }
 
@@ -122,7 +120,7 @@ impl ContentStore {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(StoreError::io("make the folder", &path))?;
         }
-        let store = Self { root, bytes_max, serial: AtomicU64::new(0), unpacked: None };
+        let store = Self { root, bytes_max, unpacked: None };
         store.sweep_staging();
         Ok(store)
     }
@@ -192,11 +190,12 @@ impl ContentStore {
 
     /// A file on its way into the store, under a name of its own until it is kept.
     pub fn escrow(&self) -> Result<Escrow, StoreError> {
-        let name =
-            format!("{}-{}", std::process::id(), self.serial.fetch_add(1, Ordering::Relaxed));
-        let path = self.root.join("staging").join(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        let file = file.map_err(StoreError::io("create", &path))?;
+        // Random, not a number of this process: a store may be shared by containers, whose
+        // processes have the same numbers.
+        let staging = self.root.join("staging");
+        let named = tempfile::Builder::new().prefix("file-").tempfile_in(&staging);
+        let (file, path) =
+            named.map_err(StoreError::io("create a file in", &staging))?.into_parts();
         Ok(Escrow { path, file, size: 0 })
     }
 
@@ -212,7 +211,7 @@ impl ContentStore {
         let folder = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(folder).map_err(StoreError::io("make the folder", folder))?;
         // Renaming over an equal file is harmless: the same digest, the same bytes.
-        fs::rename(&escrow.path, &path).map_err(StoreError::io("rename into", &path))?;
+        escrow.name(&path)?;
         let synced = File::open(folder).and_then(|f| f.sync_all());
         synced.map_err(StoreError::io("sync the folder", folder))
     }
@@ -233,7 +232,8 @@ impl ContentStore {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
-    /// Remembers which file a URI gave, for when its origin has it no more.
+    /// Remembers which file a URI gave, for when its origin has it no more. Only for a file that was
+    /// proven: another one would take the place of the one that was.
     pub fn remember(&self, uri: &str, digest: &Digest) -> Result<(), StoreError> {
         if self.named(uri).as_ref() == Some(digest) {
             return Ok(());
@@ -245,7 +245,7 @@ impl ContentStore {
     fn put_small(&self, bytes: &[u8], path: &Path) -> Result<(), StoreError> {
         let mut escrow = self.escrow()?;
         escrow.put(bytes)?;
-        fs::rename(&escrow.path, path).map_err(StoreError::io("rename into", path))
+        escrow.name(path)
     }
 
     /// The digest that a URI gave when it was last read. Only a place to look: whoever uses it
@@ -334,7 +334,7 @@ struct Staged {
 
 /// A file being written to the store. Dropped, it leaves nothing behind.
 pub struct Escrow {
-    path: PathBuf,
+    path: tempfile::TempPath,
     file: File,
     size: u64,
 }
@@ -346,12 +346,10 @@ impl Escrow {
         self.size += bytes.len() as u64;
         Ok(())
     }
-}
 
-impl Drop for Escrow {
-    fn drop(&mut self) {
-        // After a rename there is nothing left under this name.
-        let _ = fs::remove_file(&self.path);
+    /// Gives it its name, over whatever had it.
+    fn name(self, path: &Path) -> Result<(), StoreError> {
+        self.path.persist(path).map_err(|e| StoreError::io("rename into", path)(e.error))
     }
 }
 

@@ -1,7 +1,8 @@
 //! One pass over a package file: into the store, and through the package reader, at the same time.
 //!
 //! Invariant: what the source or the disk did is told from what is wrong with the package: the
-//! first is never said of the package. A file that is no package is not kept.
+//! first is never said of the package. A file that is no package is not kept. What is kept here was
+//! not proven yet: under which URI it is found again is written by whoever proved it.
 
 use super::{
     ContentStore, MaterialError, StoreError, spool::FileSpool, store::Escrow,
@@ -58,7 +59,6 @@ impl Unpacking {
         if let Some(escrow) = source.escrow {
             self.store.keep_escrow(escrow, package.file_sha256)?;
         }
-        self.store.remember(&self.uri, &package.file_sha256)?;
         if let Some(Err(error)) = unpacked.map(|spool| spool.keep(&package)) {
             tracing::warn!(material.uri = %self.uri, %error, "a package was not kept unpacked");
         }

@@ -30,7 +30,7 @@ use rebuild::{
     },
     compare::{Options, compare},
 };
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 
 /// Rebuilds under one recipe and compares. Never fails: what went wrong is the answer.
 pub async fn attempt(
@@ -63,6 +63,7 @@ async fn fill(
     attempt.spent.fetch = started.elapsed().as_secs_f64();
     let (keys, gathered) = gathered.map_err(answer_of)?;
     attempt.materials = gathered.materials.clone();
+    let unread = Arc::clone(&gathered.unread);
     progress.phase(&recipe.platform, "building");
     let clues = Clues::read(&published.image, published.image.layer_descriptors().len());
     let job = Job {
@@ -104,11 +105,16 @@ async fn fill(
     }
     let built = Box::new(Built { image: made.image, comparison });
     let gaps = if built.level().is_reproduced() {
-        Allowed::by(&workshop.policy).lacking(&attempt.hints)
-    } else if made.keys_complete {
-        Vec::new()
+        let lacking = Allowed::by(&workshop.policy).lacking(&attempt.hints);
+        // With that index the order might have been apko's own, and no hint.
+        if let Some(error) = unread.first().filter(|_| !lacking.is_empty()) {
+            return Err(index_answer(error));
+        }
+        lacking
     } else {
-        hints::only_unknown_keys(&built.comparison.explanation, &clues).into_iter().collect()
+        let explanation = &built.comparison.explanation;
+        let gap = hints::only_unknown_keys(explanation, &clues, made.keys_complete, &made.pins);
+        gap.into_iter().collect()
     };
     if !gaps.is_empty() {
         attempt.set_aside = Some(built);
@@ -192,6 +198,15 @@ fn answer_of(error: MaterialError) -> Answer {
     }
 }
 
+/// What follows where an answer hangs on an index that could not be used.
+fn index_answer(error: &MaterialError) -> Answer {
+    let detail = format!("the order of installation cannot be told: {error}");
+    match error.gap() {
+        Some(gap) => Answer::RecipeInvalid(vec![Gap::new(gap.code, detail)]),
+        None => Answer::Operational(detail),
+    }
+}
+
 fn assemble_answer(error: AssembleError) -> Answer {
     let detail = error.to_string();
     match (&error, error.gap()) {
@@ -237,6 +252,7 @@ struct Made {
     epoch: Option<i64>,
     key_materials: Vec<crate::material::Material>,
     keys_complete: bool,
+    pins: BTreeSet<attest::Digest>,
     index_part: IndexPart,
 }
 
@@ -439,6 +455,7 @@ impl Job {
             epoch,
             key_materials: keys.materials.clone(),
             keys_complete: self.keys.complete,
+            pins: self.keys.pins_not_given(),
             index_part,
         })
     }

@@ -9,13 +9,13 @@
 
 use super::{apko::PackageList, attempt::UsedHint, clues::Clues};
 use crate::material::{Gathered, Keys, Material};
-use attest::{Gap, GapCode, policy::Policy};
+use attest::{Digest, Gap, GapCode, policy::Policy};
 use rebuild::{
     apk::resolver::{Repository, Resolver, Rules},
     apko::{Assembly, ImageConfiguration},
     compare::Explanation,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where apko puts the keys that may sign packages.
 const KEYS_FOLDER: &str = "etc/apk/keys";
@@ -70,7 +70,7 @@ pub struct Order {
     pub packages: PackageList,
     /// True if the published image's order was taken because ours is another.
     pub hinted: bool,
-    /// Our own order, by name.
+    /// Our own order, by name; empty where it is not known.
     ours: Vec<String>,
 }
 
@@ -99,7 +99,9 @@ impl Order {
 }
 
 /// Our order is the resolver's over the verified indexes; where that has no answer, over the locked
-/// packages alone. The published order is taken only where it is another permutation of them.
+/// packages alone. The published order is taken only where it is another permutation of them. Where
+/// an index could not be read our order is not apko's, whether or not it is the published one: then
+/// the published one is a hint, and every path that an order decides is decided by it.
 pub fn order(
     gathered: &Gathered,
     config: &ImageConfiguration,
@@ -120,6 +122,9 @@ pub fn order(
         names.iter().map(|n| gathered.packages[by_name[n.as_str()]].clone()).collect()
     };
     match theirs {
+        Some(theirs) if !gathered.unread.is_empty() => {
+            Order { packages: take(&theirs), hinted: true, ours: Vec::new() }
+        }
         Some(theirs) if theirs != own => Order { packages: take(&theirs), hinted: true, ours: own },
         _ => Order { packages: take(&own), hinted: false, ours: own },
     }
@@ -187,22 +192,31 @@ pub fn keys(keys: &Keys, clues: &Clues) -> KeyChoice {
     KeyChoice { files, hinted, materials }
 }
 
-/// The gap of an image that differs in nothing but keys that no listed source vouches for, where
-/// the lists are not complete. None where anything else differs, or where what was added is not
-/// just as discovery would have put it there: the file of a key, readable, without privileges.
-pub fn only_unknown_keys(explanation: &Explanation, clues: &Clues) -> Option<Gap> {
+/// The gap of an image that differs in nothing but keys that no listed source vouches for: where the
+/// lists are not complete; where they are, only for keys that the policy pins, which discovery gave
+/// on another day. None where anything else differs, or where what was added is not just as
+/// discovery would have put it there: the file of a key, readable, without privileges.
+pub fn only_unknown_keys(
+    explanation: &Explanation,
+    clues: &Clues,
+    complete: bool,
+    pins: &BTreeSet<Digest>,
+) -> Option<Gap> {
     if !explanation.only_adds_below(KEYS_FOLDER) {
         return None;
     }
     let paths: Vec<&str> = explanation.events.iter().filter_map(|e| e.path.as_deref()).collect();
     let is_key = |path: &&str| {
         let name = path.strip_prefix(KEYS_FOLDER).and_then(|rest| rest.strip_prefix('/'));
-        name.and_then(|name| clues.keys.get(name)).is_some_and(|seen| seen.plain)
+        let seen = name.and_then(|name| clues.keys.get(name));
+        seen.is_some_and(|seen| seen.plain && (!complete || pins.contains(&seen.pin)))
     };
     if !paths.iter().all(is_key) {
         return None;
     }
-    let detail =
-        format!("{}: no source of keys that the policy lists vouches for it", paths.join(", "));
+    let detail = format!(
+        "{}: no source of keys that the policy lists vouches for it today",
+        paths.join(", ")
+    );
     Some(Gap::new(GapCode::Keys, detail.chars().take(DETAIL_CHARS_MAX).collect::<String>()))
 }
