@@ -40,6 +40,10 @@ pub struct Args {
     /// One more key file; it is in the image too, as for apko.
     #[arg(long = "keyring")]
     keyring: Vec<String>,
+    /// Where Alpine's release list (releases.json) is: as apko does, the keys that it names today
+    /// are added for repositories like https://…/alpine/v3.20/main. There is no default.
+    #[arg(long, value_name = "URL")]
+    alpine_releases: Option<String>,
     /// Takes indexes without a signature. Packages are still checked against their index.
     #[arg(long)]
     ignore_signatures: bool,
@@ -112,6 +116,7 @@ pub async fn run(args: Args) -> Outcome {
         lockfile: args.lockfile.clone(),
         repositories: args.repositories.clone(),
         keyring: args.keyring.clone(),
+        alpine_releases: args.alpine_releases.clone(),
         ignore_signatures: args.ignore_signatures,
         version: args.version.clone(),
         order_from: args.order_from.clone(),

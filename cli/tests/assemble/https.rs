@@ -51,7 +51,12 @@ fn answer(stream: TcpStream, config: Arc<ServerConfig>, folder: PathBuf, port: u
         "os/apk-configuration" => {
             Some(format!("{{\"jwks_uri\":\"https://127.0.0.1:{port}/jwks.json\"}}").into_bytes())
         }
-        other => fs::read(folder.join(other)).ok(),
+        "releases.json" => Some(release_list(port).into_bytes()),
+        "alpine/v3.20/os/apk-configuration" => None,
+        other => {
+            let other = other.strip_prefix("alpine/v3.20/").unwrap_or(other);
+            fs::read(folder.join(other)).ok()
+        }
     };
     let (status, body) = body.map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
     let head =
@@ -64,20 +69,87 @@ fn answer(stream: TcpStream, config: Arc<ServerConfig>, folder: PathBuf, port: u
     }
 }
 
-#[test]
-fn over_https_and_from_a_mirror_the_same_bytes() {
-    let working = tempfile::tempdir().unwrap();
-    let packages = published().join("packages");
+/// A list like Alpine's: one branch, the fixtures' key, and one that was deprecated long ago and is
+/// not there any more.
+fn release_list(port: u16) -> String {
+    let key = |name: &str| format!("https://127.0.0.1:{port}/{name}");
+    let good = serde_json::json!({"url": key("assay-test-6a1f.rsa.pub")});
+    let old = serde_json::json!({"url": key("old.rsa.pub"), "deprecated_since": "2020-01-31"});
+    let keys = serde_json::json!({"x86_64": [old, good], "aarch64": [good]});
+    let edge = serde_json::json!({"rel_branch": "edge", "keys": {"x86_64": [old]}});
+    let branch = serde_json::json!({"rel_branch": "v3.20", "keys": keys});
+    serde_json::json!({"release_branches": [edge, branch]}).to_string()
+}
+
+/// The fixtures' packages over HTTPS; the port, and the authority of its certificate.
+fn serve() -> (u16, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (config, ca) = server_config();
-    let folder = packages.clone();
+    let folder = published().join("packages");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let (config, folder) = (Arc::clone(&config), folder.clone());
             std::thread::spawn(move || answer(stream, config, folder, port));
         }
     });
+    (port, ca)
+}
+
+#[test]
+fn keys_of_alpines_release_list() {
+    let working = tempfile::tempdir().unwrap();
+    let (port, ca) = serve();
+    let here = format!("https://127.0.0.1:{port}");
+    fs::write(working.path().join("ca.pem"), ca).unwrap();
+    let yaml = fs::read_to_string(published().join("configs/hello.yaml")).unwrap();
+    let yaml = yaml.replace("https://packages.assay.test", &format!("{here}/alpine/v3.20"));
+    fs::write(working.path().join("a.yaml"), yaml).unwrap();
+    let registry = format!("[[registry]]\nhost = \"127.0.0.1:{port}\"\nca = \"ca.pem\"\n");
+    fs::write(working.path().join("https.toml"), &registry).unwrap();
+    let call = || Call::new(working.path(), "a.yaml").args(&["--policy", "https.toml"]);
+    let list = format!("{here}/releases.json");
+    let made = call().args(&["--alpine-releases", &list]).run();
+    let index = made.index().unwrap();
+    assert!(made.out.contains("named by Alpine's release list, both over TLS"), "{}", made.out);
+    assert!(!made.out.contains("old.rsa.pub"), "{}", made.out);
+    // The key is in the image as if it were in the keyring, apart from what names the keyring.
+    let key = working.path().join("assay-test-6a1f.rsa.pub");
+    fs::copy(published().join("packages/assay-test-6a1f.rsa.pub"), &key).unwrap();
+    let key = key.to_str().unwrap();
+    assert_ne!(call().args(&["--keyring", key]).run().index().unwrap(), index);
+    // Without the list nobody vouches for the index, and a remark says what apko would do.
+    let without = call().run();
+    assert_eq!(without.code, Some(14), "{}", without.said);
+    assert!(without.said.contains("--alpine-releases"), "{}", without.said);
+    // A list from a mirror vouches for nothing; a pinned key needs no list that does.
+    let served = tempfile::tempdir().unwrap();
+    fs::write(served.path().join("s.json"), release_list(port)).unwrap();
+    let mirror = format!("{here}/release={}", served.path().display());
+    let mirrored = || call().args(&["--alpine-releases", &list, "--mirror", &mirror]);
+    let unproven = mirrored().run();
+    assert_eq!(unproven.code, Some(14), "{}", unproven.said);
+    assert!(unproven.said.contains("release list"), "{}", unproven.said);
+    let pins = format!(
+        "{registry}\n[[package_repository]]\nurl = \"{here}/*\"\nkeys = \"discovery\"\n\
+         pins = [\"{}\"]\ncomplete = true\n",
+        attest::Digest::of(&fs::read(key).unwrap())
+    );
+    fs::write(working.path().join("https.toml"), pins).unwrap();
+    assert_eq!(mirrored().run().index().unwrap(), index);
+    // What is not such a list ends the build, as a list that is not there does.
+    for (name, code) in [("jwks.json", 1), ("nothing.json", 2)] {
+        let list = format!("{here}/{name}");
+        let run = call().args(&["--alpine-releases", &list]).run();
+        assert_eq!(run.code, Some(code), "{name}: {}", run.said);
+    }
+}
+
+#[test]
+fn over_https_and_from_a_mirror_the_same_bytes() {
+    let working = tempfile::tempdir().unwrap();
+    let packages = published().join("packages");
+    let (port, ca) = serve();
     fs::write(working.path().join("ca.pem"), ca).unwrap();
     let key = fs::read(packages.join("assay-test-6a1f.rsa.pub")).unwrap();
     fs::write(working.path().join("key.rsa.pub"), &key).unwrap();

@@ -93,11 +93,11 @@ pub async fn packages(
 }
 
 impl Job<'_> {
-    fn shelf(&self) -> Shelf<'_> {
+    fn shelf(&self, name: &str) -> Shelf<'_> {
         Shelf {
             places: &self.tools.places,
             store: &self.tools.store,
-            keys: &self.keys.keys,
+            keys: &self.keys.of(name).keys,
             spool: &self.tools.work,
             escrow_local: false,
         }
@@ -212,7 +212,7 @@ impl Job<'_> {
         if repository.local && std::fs::symlink_metadata(&file).is_err_and(lacks) {
             return Ok(None);
         }
-        match self.shelf().index(&base, signed).await {
+        match self.shelf(name).index(&base, signed).await {
             Ok(index) => Ok(Some(Found { pin: &repository.pin, index })),
             Err(error) => Err(error.into()),
         }
@@ -225,7 +225,7 @@ impl Job<'_> {
         progress: &dyn AssembleProgress,
     ) -> Result<(Vec<Arc<Package>>, Vec<Material>), AssembleFailure> {
         progress.begin(&format!("linux/{name}: packages"), wanted.len() as u64, false);
-        let shelf = self.shelf();
+        let shelf = self.shelf(name);
         let shelf = &shelf;
         let one = |wanted: Wanted| async move {
             let found = shelf.proven(&wanted.uri, &wanted.proof).await;

@@ -1,14 +1,17 @@
 //! Keys of an assembly: what signs indexes, and what lies in `etc/apk/keys`.
 //!
-//! As apko does it: what each repository's `apk-configuration` leads to, then the keyring of
-//! configuration and call, files and URLs. Invariant: a discovered key counts if it came over TLS
-//! from its repository's own host, or the policy lists or pins it; anything else ends the build,
-//! since leaving a key out in silence would make another image. A server that fails is an error,
-//! only "there is none" means none.
+//! As apko does it: what Alpine's release list names for its repositories, for each architecture by
+//! itself ([`super::release_list`]; where the list is, the call says), what each repository's
+//! `apk-configuration` leads to, then the keyring of configuration and call, files and URLs.
+//! Invariant: a discovered key counts if it came over TLS from its repository's own host (one of the
+//! list: list and key, each from its own), or the policy lists or pins it; anything else ends the
+//! build, since leaving a key out in silence would make another image. A server that fails is an
+//! error, only "there is none" means none.
 
 use super::{
     AssembleFailure, AssembleProgress, AssembleRequest, AssembleTools,
     recipe::{RecipeFile, read_file},
+    release_list::{LIST_BYTES_MAX, ReleaseList, branch_of},
     repository::BuildRepository,
 };
 use crate::material::{Keys, Material, MaterialError};
@@ -16,18 +19,47 @@ use attest::{
     Digest,
     policy::{KeySource, PackageRepository, Policy, UrlPattern},
 };
-use rebuild::apk::key::{KEY_FILE_BYTES_MAX, PublicKey};
-use std::{collections::BTreeSet, path::Path};
+use rebuild::{
+    apk::key::{KEY_FILE_BYTES_MAX, PublicKey},
+    apko::config::architecture,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 /// The keys of one assembly.
 #[derive(Debug, Clone, Default)]
 pub struct AssemblyKeys {
-    /// Who may sign.
-    pub keys: Keys,
-    /// Files for the image: discovered ones, then the keyring.
-    pub files: Vec<(String, Vec<u8>)>,
+    /// Those of every architecture.
+    common: ArchitectureKeys,
+    /// With those that only one has, by its name in OCI's words; none where there are no such.
+    own: BTreeMap<String, ArchitectureKeys>,
     /// For the record.
     pub materials: Vec<Material>,
+}
+
+/// The keys of one architecture.
+#[derive(Debug, Clone, Default)]
+pub struct ArchitectureKeys {
+    /// Who may sign.
+    pub keys: Keys,
+    /// Files for the image: those of Alpine's list, discovered ones, then the keyring.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+impl ArchitectureKeys {
+    fn add(&mut self, name: &str, key: PublicKey, uri: &str) -> Result<(), MaterialError> {
+        let file = key.file().to_vec();
+        self.keys.ring.add(key).map_err(|error| MaterialError::Unproven {
+            uri: uri.to_owned(),
+            problem: error.to_string(),
+        })?;
+        if !self.files.iter().any(|known| (known.0.as_str(), &known.1) == (name, &file)) {
+            self.files.push((name.to_owned(), file));
+        }
+        Ok(())
+    }
 }
 
 /// Finds the keys of all repositories and reads the keyring.
@@ -39,14 +71,25 @@ pub async fn gather(
     progress: &dyn AssembleProgress,
 ) -> Result<AssemblyKeys, AssembleFailure> {
     let mut gathered = AssemblyKeys::default();
-    for repository in repositories.iter().filter(|repository| !repository.local) {
-        if is_alpine(&repository.base) {
-            progress.remark(&format!(
-                "{}: apko also adds the keys that Alpine's release list names for it; give them \
-                 with --keyring",
-                repository.base
-            ));
+    let remote = || repositories.iter().filter(|repository| !repository.local);
+    let branches: BTreeSet<&str> = remote().filter_map(|r| branch_of(&r.base)).collect();
+    match &request.alpine_releases {
+        Some(list) if !branches.is_empty() => {
+            gathered.by_release_list(tools, list, &branches, &recipe.config.archs).await?;
+            for name in recipe.config.archs.iter().filter(|name| !gathered.own.contains_key(*name))
+            {
+                progress.remark(&format!("{list} names no key for {name}"));
+            }
         }
+        None if !branches.is_empty() => {
+            progress.remark(
+                "apko also adds the keys that Alpine's release list names for its repositories; \
+                 give the list with --alpine-releases, or the keys with --keyring",
+            );
+        }
+        _ => {}
+    }
+    for repository in remote() {
         gathered.discover(tools, &repository.base).await?;
     }
     let mut names: BTreeSet<&String> = recipe.config.contents.keyring.iter().collect();
@@ -58,6 +101,73 @@ pub async fn gather(
 }
 
 impl AssemblyKeys {
+    /// The keys of an architecture in OCI's words.
+    pub fn of(&self, architecture: &str) -> &ArchitectureKeys {
+        self.own.get(architecture).unwrap_or(&self.common)
+    }
+
+    /// The keys that Alpine's release list names for these branches. A key counts if list and key
+    /// came over TLS from their own hosts, or the policy pins it.
+    async fn by_release_list(
+        &mut self,
+        tools: &AssembleTools,
+        list: &str,
+        branches: &BTreeSet<&str>,
+        architectures: &[String],
+    ) -> Result<(), AssembleFailure> {
+        let read = tools.places.read(list, LIST_BYTES_MAX).await;
+        let (bytes, from) = read.map_err(|error| match error {
+            MaterialError::Gone { .. } => AssembleFailure::Usage(format!(
+                "expected Alpine's release list at the address of --alpine-releases: {error}"
+            )),
+            error => error.into(),
+        })?;
+        let itself = from == list && list.starts_with("https://");
+        let damaged = |problem| MaterialError::Unavailable { uri: list.to_owned(), problem };
+        let releases = ReleaseList::parse(&bytes).map_err(damaged)?;
+        let today = time::OffsetDateTime::now_utc().date().to_string();
+        let mut read: BTreeMap<String, PublicKey> = BTreeMap::new();
+        for name in architectures {
+            let urls = releases.keys(branches, architecture::apk(name), &today);
+            for url in urls.map_err(damaged)? {
+                if !read.contains_key(&url) {
+                    let key = self.listed(tools, &url, itself).await?;
+                    read.insert(url.clone(), key);
+                }
+                if let Some(key) = read.get(&url) {
+                    let own = self.own.entry(name.clone()).or_default();
+                    own.add(base_name(&url), key.clone(), &url)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn listed(
+        &mut self,
+        tools: &AssembleTools,
+        url: &str,
+        list_itself: bool,
+    ) -> Result<PublicKey, AssembleFailure> {
+        let (bytes, from) = tools.places.read(url, KEY_FILE_BYTES_MAX as u64).await?;
+        let verified_by = if pinned(&tools.policy, &bytes) {
+            "pinned by the policy"
+        } else if list_itself && from == url && url.starts_with("https://") {
+            "named by Alpine's release list, both over TLS"
+        } else {
+            let problem = "it, or the release list that names it, did not come over TLS from its \
+                           own host, and no policy pins it";
+            let uri = url.to_owned();
+            return Err(MaterialError::Unproven { uri, problem: problem.to_owned() }.into());
+        };
+        let key = PublicKey::from_file(base_name(url), &bytes).map_err(|error| {
+            MaterialError::Unproven { uri: url.to_owned(), problem: error.to_string() }
+        })?;
+        let (digest, verified_by) = (Digest::of(&bytes), verified_by.to_owned());
+        self.materials.push(Material { uri: url.to_owned(), digest, from, verified_by });
+        Ok(key)
+    }
+
     async fn discover(
         &mut self,
         tools: &AssembleTools,
@@ -68,12 +178,8 @@ impl AssemblyKeys {
             None => discovery_of(repository)?,
         };
         let repositories = [repository.to_owned()];
-        let found = match Keys::discover(&policy, &tools.places, &repositories).await {
-            Ok(found) => found,
-            // There is no apk-configuration: nothing to discover.
-            Err(MaterialError::Gone { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+        // Where there is no apk-configuration there is nothing to discover.
+        let found = Keys::discover(&policy, &tools.places, &repositories).await?;
         if let Some(refused) = found.refused.first() {
             return Err(MaterialError::Unproven {
                 uri: refused.clone(),
@@ -82,7 +188,7 @@ impl AssemblyKeys {
             .into());
         }
         for (name, known) in found.known {
-            self.add(name, known.key, known.material)?;
+            self.add(&name, known.key, known.material)?;
         }
         Ok(())
     }
@@ -91,9 +197,7 @@ impl AssemblyKeys {
         let remote = name.contains("://") && !name.starts_with("file://");
         let (bytes, from) = if remote {
             let (bytes, from) = tools.places.read(name, KEY_FILE_BYTES_MAX as u64).await?;
-            let pins = tools.policy.package_repositories.iter().flat_map(|r| &r.pins);
-            let pinned = pins.into_iter().any(|pin| *pin == Digest::of(&bytes));
-            if !pinned && (from != name || !name.starts_with("https://")) {
+            if !pinned(&tools.policy, &bytes) && (from != name || !name.starts_with("https://")) {
                 let problem = "it did not come over TLS from its own host, and no policy pins it";
                 let uri = name.to_owned();
                 return Err(MaterialError::Unproven { uri, problem: problem.to_owned() }.into());
@@ -103,8 +207,8 @@ impl AssemblyKeys {
             let path = name.strip_prefix("file://").unwrap_or(name);
             (read_file(Path::new(path), KEY_FILE_BYTES_MAX)?, path.to_owned())
         };
-        let base = name.rsplit('/').next().unwrap_or(name).to_owned();
-        let key = PublicKey::from_file(&base, &bytes)
+        let base = base_name(name);
+        let key = PublicKey::from_file(base, &bytes)
             .map_err(|error| AssembleFailure::Usage(format!("keyring entry {name}: {error}")))?;
         let digest = Digest::of(&bytes);
         let verified_by = "listed in the keyring".to_owned();
@@ -113,19 +217,25 @@ impl AssemblyKeys {
 
     fn add(
         &mut self,
-        name: String,
+        name: &str,
         key: PublicKey,
         material: Material,
     ) -> Result<(), AssembleFailure> {
-        let file = key.file().to_vec();
-        self.keys.ring.add(key).map_err(|error| MaterialError::Unproven {
-            uri: material.uri.clone(),
-            problem: error.to_string(),
-        })?;
-        self.files.push((name, file));
+        for keys in self.own.values_mut().chain([&mut self.common]) {
+            keys.add(name, key.clone(), &material.uri)?;
+        }
         self.materials.push(material);
         Ok(())
     }
+}
+
+fn base_name(uri: &str) -> &str {
+    uri.rsplit('/').next().unwrap_or(uri)
+}
+
+fn pinned(policy: &Policy, file: &[u8]) -> bool {
+    let pin = Digest::of(file);
+    policy.package_repositories.iter().any(|repository| repository.pins.contains(&pin))
 }
 
 /// A policy that takes what the repository's own host serves over TLS.
@@ -140,11 +250,4 @@ fn discovery_of(repository: &str) -> Result<Policy, AssembleFailure> {
         complete: true,
     };
     Ok(Policy { package_repositories: vec![rule], ..Policy::default() })
-}
-
-/// `https://dl-cdn.alpinelinux.org/alpine/v3.20/main` and its mirrors.
-fn is_alpine(base: &str) -> bool {
-    let mut parts = base.rsplit('/');
-    let (_, _, alpine) = (parts.next(), parts.next(), parts.next());
-    alpine == Some("alpine")
 }

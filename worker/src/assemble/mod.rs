@@ -12,6 +12,7 @@ pub mod keys;
 pub mod layout;
 pub mod order;
 pub mod recipe;
+mod release_list;
 pub mod repository;
 pub mod result;
 
@@ -47,6 +48,8 @@ pub struct AssembleRequest {
     pub repositories: Vec<String>,
     /// More keys, files or URLs, as apko's `--keyring-append`.
     pub keyring: Vec<String>,
+    /// Where Alpine's release list is: its keys are added for repositories of Alpine's shape.
+    pub alpine_releases: Option<String>,
     /// Indexes need no signature.
     pub ignore_signatures: bool,
     /// The version of apko to be; none means the newest known.
@@ -129,7 +132,7 @@ pub async fn assemble(
             config: recipe.config.clone(),
             behaviour,
             times: request.times,
-            keys: keys.files.clone(),
+            keys: keys.of(&platform.architecture).files.clone(),
             extras: extras(request),
             from_lockfile: recipe.lockfile.is_some(),
             threads: tools.threads,
