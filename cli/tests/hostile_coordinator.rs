@@ -86,6 +86,20 @@ impl Scene {
         (lease.lease, offer((&lease, key), (&announce, key)))
     }
 
+    /// Waits until this lease is given back; the reason.
+    async fn declined(&self, lease: &LeaseId) -> String {
+        let lease = lease.to_string();
+        let given = |state: &bench::coordinator::State| {
+            state.declined.iter().find(|(id, _)| *id == lease).map(|(_, reason)| reason.clone())
+        };
+        self.coordinator.wait("the lease to be given back", given).await
+    }
+
+    /// How many results lie in a folder of the outbox.
+    fn outbox(&self, name: &str) -> usize {
+        fs::read_dir(self.folder.join("outbox").join(name)).unwrap().count()
+    }
+
     /// Offers a job and waits for what the worker signs about it.
     async fn answered(&self, lease: LeaseId, offered: v1::Offer) -> Observation {
         self.coordinator.change(|state| state.offers.push_back(offered));
@@ -243,6 +257,130 @@ async fn a_receipt_counts_only_for_this_result_and_from_this_coordinator() {
     assert_eq!(scene.coordinator.state().accepted.len(), 1);
 }
 
+/// A restored coordinator learns what it lost from a worker's newest receipt. A receipt of its new
+/// journal would hide that.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_result_is_sent_over_a_connection_before_receipts_were_compared() {
+    let mut scene = Scene::new().await;
+    let mut worker = scene.start();
+    let (_, offered) = scene.hello(1);
+    scene.coordinator.change(|state| state.offers.push_back(offered));
+    let filed = |state: &bench::coordinator::State| {
+        state.syncs.last().is_some_and(|sync| sync.holds_receipts).then_some(())
+    };
+    scene.coordinator.wait("a receipt to be filed", filed).await;
+    // The next one waits for its receipt.
+    scene.coordinator.change(|state| {
+        state.refuse = Some((tonic::Code::Unavailable, "the disk is away".into()));
+    });
+    let (lease, offered) = scene.hello(2);
+    scene.coordinator.change(|state| state.offers.push_back(offered));
+    scene.coordinator.result(&lease, 0).await;
+    let first_calls = |state: &bench::coordinator::State| {
+        (state.calls.len() >= 2).then(|| state.calls[..2].to_vec())
+    };
+    // The worker starts again: its first call compares.
+    worker.kill().await.unwrap();
+    scene.coordinator.change(|state| state.calls.clear());
+    let mut worker = scene.start();
+    let calls = scene.coordinator.wait("two calls", first_calls).await;
+    assert_eq!(calls, ["sync", "submit"]);
+    // The coordinator is another process now: the worker that stayed compares first, too.
+    scene.coordinator.restart().await;
+    let calls = scene.coordinator.wait("two calls", first_calls).await;
+    assert_eq!(calls, ["sync", "submit"]);
+    let compared = scene.coordinator.state().syncs[0].clone();
+    assert!(compared.holds_receipts && compared.wait_seconds == 0, "{compared:?}");
+    // And what it lost comes with it.
+    scene.coordinator.change(|state| {
+        state.refuse = None;
+        state.resubmit_from = Some(0);
+        state.results.clear();
+    });
+    let both = |state: &bench::coordinator::State| {
+        let leases: std::collections::BTreeSet<_> =
+            state.results.iter().map(|result| result.lease.clone()).collect();
+        (leases.len() == 2).then_some(())
+    };
+    scene.coordinator.wait("both results", both).await;
+    worker.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_is_refused_for_good_is_kept_and_does_not_hold_up_the_end() {
+    let scene = Scene::new().await;
+    let mut worker = scene.start();
+    scene.coordinator.change(|state| {
+        let why = "expected an observation of another subject".to_owned();
+        state.refuse = Some((tonic::Code::InvalidArgument, why));
+    });
+    let (lease, offered) = scene.hello(1);
+    scene.coordinator.change(|state| state.offers.push_back(offered));
+    scene.coordinator.result(&lease, 0).await;
+    signal("-TERM", worker.id().unwrap());
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(120), worker.wait());
+    assert_eq!(ended.await.expect("the worker to end").unwrap().code(), Some(0));
+    let log = scene.log();
+    assert!(log.contains("refuses a result for good"), "{log}");
+    assert!(log.contains("1 results were refused by the coordinator for good"), "{log}");
+    assert_eq!((scene.outbox("refused"), scene.outbox("pending")), (1, 0));
+    // The next start does not send it, and does not answer the lease again.
+    let sent = scene.coordinator.state().results.len();
+    assert_eq!(sent, 2, "once, and once more after a sync");
+    let (_, offered) = scene.hello(1);
+    scene.coordinator.change(|state| {
+        state.refuse = None;
+        state.syncs.clear();
+        state.offers.push_back(offered);
+    });
+    let mut worker = scene.start();
+    let some = |state: &bench::coordinator::State| {
+        (state.syncs.len() > 2 && state.offers.is_empty()).then_some(())
+    };
+    scene.coordinator.wait("some syncs", some).await;
+    assert_eq!(scene.coordinator.state().results.len(), sent);
+    assert_eq!(scene.coordinator.state().accepted.len(), 1);
+    worker.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_cannot_start_jobs_asks_for_none_for_a_while_and_goes_on_syncing() {
+    let scene = Scene::new().await;
+    let program = scene.bench.path("assay");
+    let install = || {
+        let built = env!("CARGO_BIN_EXE_assay");
+        fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
+    };
+    install();
+    let log = fs::File::create(scene.bench.path("worker.log")).unwrap();
+    let mut command = tokio::process::Command::new(&program);
+    command.args(["worker", "run"]).arg(&scene.folder).stderr(Stdio::from(log));
+    command.env("HOME", scene.bench.folder.path()).kill_on_drop(true);
+    let mut worker = command.spawn().unwrap();
+    let synced = |state: &bench::coordinator::State| (!state.syncs.is_empty()).then_some(());
+    scene.coordinator.wait("a sync", synced).await;
+    // The program is replaced, and its file is not there for a moment.
+    fs::remove_file(&program).unwrap();
+    for serial in 1..=2 {
+        let at = scene.coordinator.state().syncs.len();
+        let (lease, offered) = scene.hello(serial);
+        scene.coordinator.change(|state| state.offers.push_back(offered));
+        let reason = scene.declined(&lease).await;
+        assert!(reason.contains("expected to start the build"), "{reason}");
+        let rests = |state: &bench::coordinator::State| {
+            let mut new = state.syncs[at..].iter();
+            new.any(|sync| sync.slots_free == 0 && sync.leases.is_empty()).then_some(())
+        };
+        scene.coordinator.wait("a sync that asks for nothing", rests).await;
+    }
+    assert_eq!(scene.log().matches("a job could not be run on this machine").count(), 1);
+    install();
+    let (lease, offered) = scene.hello(4);
+    let observation = scene.answered(lease, offered).await;
+    assert!(observation.output().is_some());
+    worker.kill().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_off_by_a_day_is_said_and_changes_nothing() {
     let scene = Scene::new().await;
@@ -301,20 +439,35 @@ async fn a_build_that_dies_or_hangs_is_a_signed_outcome_and_the_worker_goes_on()
     let mut worker = scene.start();
     // The build waits for a blob that never comes.
     scene.bench.registry.fault(Fault::get("/blobs/", What::Hang));
-    for (serial, name) in [(1, "-KILL"), (2, "-ABRT")] {
+    let (lease, offered) = scene.hello(1);
+    let child = building(&scene, &worker, offered).await;
+    // It is its own group, and has no key.
+    let environment = fs::read(format!("/proc/{child}/environ")).unwrap();
+    assert!(!environment.windows(10).any(|w| w == b"worker.key"));
+    signal("-ABRT", child);
+    let observation = observed(&scene.coordinator.result(&lease, 0).await);
+    let Outcome::BuildFailed { class, .. } = &observation.outcome else {
+        panic!("{:?}", observation.outcome)
+    };
+    assert_eq!(class, "crash-signal-6");
+    // Whoever kills it from outside says nothing about the image: the lease is given back.
+    for (serial, name, number) in [(5, "-KILL", 9), (6, "-TERM", 15)] {
         let (lease, offered) = scene.hello(serial);
         let child = building(&scene, &worker, offered).await;
-        // It is its own group, and has no key.
-        let environment = fs::read(format!("/proc/{child}/environ")).unwrap();
-        assert!(!environment.windows(10).any(|w| w == b"worker.key"));
+        // More than there are slots is not taken, whoever offers it.
+        let (more, offered) = scene.hello(serial + 10);
+        scene.coordinator.change(|state| {
+            state.pushes = true;
+            state.offers.push_back(offered);
+        });
+        let reason = scene.declined(&more).await;
+        assert!(reason.contains("no slot of this worker is free"), "{reason}");
+        scene.coordinator.change(|state| state.pushes = false);
         signal(name, child);
-        let observation = observed(&scene.coordinator.result(&lease, 0).await);
-        match (name, &observation.outcome) {
-            ("-KILL", Outcome::LimitExceeded { limit, .. }) => assert_eq!(limit, "memory"),
-            ("-ABRT", Outcome::BuildFailed { class, .. }) => assert_eq!(class, "crash-signal-6"),
-            (_, other) => panic!("{name}: {other:?}"),
-        }
+        let reason = scene.declined(&lease).await;
+        assert!(reason.contains(&format!("signal {number} ended it")), "{reason}");
     }
+    assert_eq!(scene.coordinator.state().results.len(), 1, "nothing was signed about it");
     // The hard cap: the coordinator grants one second, the configuration an hour.
     scene.coordinator.change(|state| state.execution_seconds = 1);
     let (lease, offered) = scene.hello(3);

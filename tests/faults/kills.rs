@@ -129,7 +129,7 @@ pub async fn worker(arguments: &Arguments) -> Ended {
         use std::io::Write;
         let _ = writeln!(std::io::stderr().lock(), "{error}");
     }
-    ended.map(|()| "stopped".to_owned()).map_err(shown)
+    ended.map(|_| "stopped".to_owned()).map_err(shown)
 }
 
 /// Takes every receipt of an outbox into the ledger; gives how many results wait for one.

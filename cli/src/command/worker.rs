@@ -147,7 +147,15 @@ async fn work(dir: &Path) -> Outcome {
     let signals = tokio::spawn(super::signals(stop.drain.clone(), stop.now.clone()));
     let result = worker.run(stop).await;
     signals.abort();
-    result?;
+    let left = result?;
+    if left.refused > 0 {
+        output::say(&format!(
+            "{} results were refused by the coordinator for good and lie in {} with the reasons; \
+             moved to ../pending they are sent again, removed they are forgotten",
+            left.refused,
+            dir.join("outbox/refused").display()
+        ));
+    }
     Ok(0)
 }
 

@@ -26,8 +26,9 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Response, Status,
+    Code, Request, Response, Status,
     transport::{Identity, Server, ServerTlsConfig},
 };
 
@@ -66,6 +67,12 @@ pub struct State {
     pub execution_seconds: u64,
     /// Asks once for results from this position on.
     pub resubmit_from: Option<u64>,
+    /// Results are refused with this.
+    pub refuse: Option<(Code, String)>,
+    /// Offers go out also to who has no free slot.
+    pub pushes: bool,
+    /// `sync` and `submit`, as they came.
+    pub calls: Vec<&'static str>,
     positions: BTreeMap<Vec<u8>, u64>,
 }
 
@@ -82,6 +89,7 @@ pub struct Scripted {
     /// Its folder: `ca.pem`, `verdict.pub`.
     pub folder: PathBuf,
     shared: Arc<Shared>,
+    stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -109,15 +117,24 @@ impl Scripted {
         let shared = Arc::new(Shared { state, changed: Notify::new(), key });
         let listener = TcpListener::bind(loopback).await.unwrap();
         let address = format!("https://{}", listener.local_addr().unwrap());
-        let tls =
-            ServerTlsConfig::new().identity(Identity::from_pem(text("tls.crt"), text("tls.key")));
-        let server = Server::builder()
-            .tls_config(tls)
-            .unwrap()
-            .add_service(WorkerServiceServer::new(Service(Arc::clone(&shared))))
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        let task = tokio::spawn(async move { server.await.unwrap() });
-        Self { address, folder: folder.to_owned(), shared, task }
+        let stop = CancellationToken::new();
+        let task = serve(folder, listener, Arc::clone(&shared), stop.clone());
+        Self { address, folder: folder.to_owned(), shared, stop, task }
+    }
+
+    /// Ends every connection, forgets the calls that came, and listens on the same port again:
+    /// another process, for its peers.
+    pub async fn restart(&mut self) {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap();
+        self.change(|state| {
+            state.calls.clear();
+            state.syncs.clear();
+        });
+        let port = self.address.trim_start_matches("https://").to_owned();
+        let listener = TcpListener::bind(port).await.unwrap();
+        self.stop = CancellationToken::new();
+        self.task = serve(&self.folder, listener, Arc::clone(&self.shared), self.stop.clone());
     }
 
     /// The key that signs leases and receipts.
@@ -160,6 +177,22 @@ impl Scripted {
         })
         .await
     }
+}
+
+fn serve(
+    folder: &Path,
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let tls = ServerTlsConfig::new().identity(Identity::from_pem(text("tls.crt"), text("tls.key")));
+    let server = Server::builder()
+        .tls_config(tls)
+        .unwrap()
+        .add_service(WorkerServiceServer::new(Service(shared)))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
+    tokio::spawn(async move { server.await.unwrap() })
 }
 
 /// A lease and its job, as an honest coordinator would make them.
@@ -247,9 +280,12 @@ impl WorkerService for Service {
     ) -> Result<Response<v1::SyncResponse>, Status> {
         let request = request.into_inner();
         let idle = request.wait_seconds > 0;
+        let free = request.slots_free > 0;
         let answer = |state: &mut State| {
             let resubmit = state.resubmit_from.take();
-            let offers: Vec<v1::Offer> = state.offers.pop_front().into_iter().collect();
+            let wanted = free || state.pushes;
+            let offer = if wanted { state.offers.pop_front() } else { None };
+            let offers: Vec<v1::Offer> = offer.into_iter().collect();
             let something = resubmit.is_some() || !offers.is_empty();
             let response = v1::SyncResponse {
                 offers,
@@ -262,6 +298,7 @@ impl WorkerService for Service {
             (something, response)
         };
         self.state().syncs.push(request);
+        self.state().calls.push("sync");
         self.0.changed.notify_waiters();
         let changed = self.0.changed.notified();
         tokio::pin!(changed);
@@ -308,6 +345,13 @@ impl WorkerService for Service {
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let request = request.into_inner();
+        self.state().calls.push("submit");
+        let refuse = self.state().refuse.clone();
+        if let Some((code, why)) = refuse {
+            self.state().results.push(request);
+            self.0.changed.notify_waiters();
+            return Err(Status::new(code, why));
+        }
         let envelope = Envelope::parse(&request.envelope)
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
         let mut receipt = self.receipt(&envelope, &request);

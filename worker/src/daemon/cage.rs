@@ -83,13 +83,10 @@ impl Cage {
         self.group.as_ref().is_some_and(|group| group.join("memory.max").exists())
     }
 
-    /// True if the kernel ended a process of the job because the limit was reached.
+    /// True if the kernel ended a process of the job because this job's own limit was reached.
     pub fn ran_out_of_memory(&self) -> bool {
         let Some(group) = &self.group else { return false };
-        let events = fs::read_to_string(group.join("memory.events")).unwrap_or_default();
-        events.lines().any(|line| {
-            line.strip_prefix("oom_kill ").and_then(|n| n.trim().parse().ok()).unwrap_or(0u64) > 0
-        })
+        limit_was_hit(&fs::read_to_string(group.join("memory.events")).unwrap_or_default())
     }
 
     /// Bytes of memory that the job's processes have, shared pages counted once.
@@ -134,6 +131,17 @@ impl Cage {
     fn processes(&self) -> Vec<Pid> {
         marked(|value| value == self.work.as_os_str().as_bytes())
     }
+}
+
+/// `memory.events` (Linux, cgroup-v2.rst): `oom_kill` counts processes that any killer ended, that
+/// of the whole machine or of a group above too; `oom` counts how often this group, or one below,
+/// was at its own limit. Only together they say that the job took too much.
+fn limit_was_hit(events: &str) -> bool {
+    let count = |name: &str| {
+        let line = events.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|n| n.trim().parse().ok()).unwrap_or(0u64)
+    };
+    count("oom") > 0 && count("oom_kill") > 0
 }
 
 impl Drop for Cage {
@@ -243,4 +251,22 @@ fn read(path: impl AsRef<OsStr>) -> Vec<u8> {
         let _ = file.take(ENVIRON_BYTES_MAX).read_to_end(&mut bytes);
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_jobs_own_limit_is_said_of_the_job() {
+        let events = |oom: u64, kills: u64| {
+            format!("low 0\nhigh 0\nmax 7\noom {oom}\noom_kill {kills}\noom_group_kill 0\n")
+        };
+        assert!(limit_was_hit(&events(1, 3)));
+        // Ended for the memory of the machine, or of a group above.
+        assert!(!limit_was_hit(&events(0, 1)));
+        // At its limit, and the kernel found room.
+        assert!(!limit_was_hit(&events(2, 0)));
+        assert!(!limit_was_hit(""));
+    }
 }

@@ -6,7 +6,9 @@
 //! Invariant: when [`execute`] returns, no process of the job is left running; where one would not
 //! go, nothing is said about the image. Memory is limited for each process by itself, and for all
 //! of them together by a cgroup or, without one, by looking. What the child prints is bounded; what
-//! it does not print in the right form is a failed build, never trusted.
+//! it does not print in the right form is never trusted. A limit is said to be exceeded only where
+//! this worker, the process itself or the kernel for this job's own limit found it: a build that
+//! somebody else killed is a [`ChildError`], and the lease is given back.
 
 use super::{
     cage::{self, Cage},
@@ -101,15 +103,49 @@ pub fn confine_self(memory_mib_max: u64) -> Result<(), nix::Error> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)
 }
 
+/// Why a job could not be run here. It says nothing about the image.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// No process.
+    #[error("expected to start the build: {0}")]
+    Start(std::io::Error),
+    /// Its pipes broke.
+    #[error("expected to talk to the build: {0}")]
+    Talk(std::io::Error),
+    /// A signal ended it that a program does not bring on itself, and this worker did not send.
+    #[error(
+        "expected the build to end by itself, found that signal {0} ended it: somebody on this \
+         machine sent it, or the machine ran out of memory"
+    )]
+    Killed(i32),
+    /// It ended well and said nothing that can be read.
+    #[error("expected a draft from the build: {0}")]
+    Nonsense(serde_json::Error),
+    /// Processes that SIGKILL does not end.
+    #[error("expected to end every process of the build, found some that stay")]
+    Stays,
+}
+
+/// Signals that a program brings on itself, by a fault or by giving up. Every other one that ended
+/// it was sent by somebody.
+const OWN_SIGNALS: [Signal; 7] = [
+    Signal::SIGILL,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGSEGV,
+    Signal::SIGSYS,
+];
+
 /// Runs one job to its end, or to the cap.
-pub async fn execute(launcher: &Launcher, order: &Order, cap: Duration) -> Draft {
+pub async fn execute(
+    launcher: &Launcher,
+    order: &Order,
+    cap: Duration,
+) -> Result<Draft, ChildError> {
     let mut cage = Cage::new(&order.work, order.memory_mib_max);
-    let mut child = match start(launcher, order) {
-        Ok(child) => child,
-        Err(error) => {
-            return Draft::failed(None, Some(format!("expected to start the build: {error}")));
-        }
-    };
+    let mut child = start(launcher, order).map_err(ChildError::Start)?;
     cage.take(child.id());
     let ended = tokio::select! {
         talk = converse(&mut child, &cage, order) => Ended::Talked(talk),
@@ -120,17 +156,18 @@ pub async fn execute(launcher: &Launcher, order: &Order, cap: Duration) -> Draft
     let gone = cage.end().await;
     let _ = child.wait().await;
     if !gone {
-        let problem = "expected to end every process of the build, found some that stay";
-        return Draft::failed(None, Some(problem.to_owned()));
+        return Err(ChildError::Stays);
     }
     match ended {
-        Ended::Talked(Ok(told)) if starved && !told.status.success() => out_of_memory(order, ""),
-        Ended::Talked(Ok(told)) => read_draft(told, order),
-        Ended::Talked(Err(error)) => {
-            Draft::failed(None, Some(format!("expected to talk to the build: {error}")))
+        Ended::Talked(Ok(told)) if starved && !told.status.success() => {
+            Ok(out_of_memory(order, ""))
         }
-        Ended::Outgrown => out_of_memory(order, ""),
-        Ended::Late => Draft::failed(Some(Outcome::Timeout { limit_seconds: cap.as_secs() }), None),
+        Ended::Talked(Ok(told)) => read_draft(told, order),
+        Ended::Talked(Err(error)) => Err(ChildError::Talk(error)),
+        Ended::Outgrown => Ok(out_of_memory(order, "")),
+        Ended::Late => {
+            Ok(Draft::failed(Some(Outcome::Timeout { limit_seconds: cap.as_secs() }), None))
+        }
     }
 }
 
@@ -213,25 +250,27 @@ async fn converse(child: &mut Child, cage: &Cage, order: &Order) -> std::io::Res
     Ok(Told { status, draft, said: String::from_utf8_lossy(&said).into_owned() })
 }
 
-fn read_draft(told: Told, order: &Order) -> Draft {
+fn read_draft(told: Told, order: &Order) -> Result<Draft, ChildError> {
     if told.status.success() && told.draft.len() as u64 <= DRAFT_BYTES_MAX {
-        return serde_json::from_slice(&told.draft).unwrap_or_else(|error| {
-            Draft::failed(None, Some(format!("expected a draft from the build: {error}")))
-        });
+        return serde_json::from_slice(&told.draft).map_err(ChildError::Nonsense);
     }
     let last = told.said.lines().last().unwrap_or_default();
     let last: String = last.chars().filter(|c| !c.is_control()).take(300).collect();
-    let out_of_memory_said = told.said.contains("memory allocation of")
-        || told.status.signal() == Some(Signal::SIGKILL as i32);
-    if out_of_memory_said {
-        return out_of_memory(order, &last);
+    let signal = told.status.signal();
+    // What Rust says and does when its limit (`confine_self`) leaves no memory.
+    let gave_up = signal == Some(Signal::SIGABRT as i32);
+    if gave_up && told.said.contains("memory allocation of") {
+        return Ok(out_of_memory(order, &last));
     }
-    let class = match told.status.signal() {
+    let class = match signal {
+        Some(signal) if OWN_SIGNALS.iter().all(|own| *own as i32 != signal) => {
+            return Err(ChildError::Killed(signal));
+        }
         Some(signal) => format!("crash-signal-{signal}"),
         None => format!("crash-exit-{}", told.status.code().unwrap_or(-1).unsigned_abs()),
     };
     let detail = if last.is_empty() { "it said nothing".to_owned() } else { last };
-    Draft::failed(Some(Outcome::BuildFailed { class, detail }), None)
+    Ok(Draft::failed(Some(Outcome::BuildFailed { class, detail }), None))
 }
 
 #[cfg(test)]
@@ -269,7 +308,7 @@ mod tests {
         (dir, work)
     }
 
-    async fn run(script: &str, cap_ms: u64) -> Draft {
+    async fn run(script: &str, cap_ms: u64) -> Result<Draft, ChildError> {
         let (_dir, work) = folder();
         let cap = Duration::from_millis(cap_ms);
         execute(&shell(script), &order(work), cap).await
@@ -296,8 +335,9 @@ mod tests {
         assert!(kept.is_empty(), "4 GiB of memory within a limit of 64 MiB");
     }
 
-    fn is_memory(draft: &Draft) -> bool {
-        matches!(&draft.outcome, Some(Outcome::LimitExceeded { limit, .. }) if limit == "memory")
+    fn is_memory(draft: &Result<Draft, ChildError>) -> bool {
+        let outcome = draft.as_ref().ok().and_then(|draft| draft.outcome.as_ref());
+        matches!(outcome, Some(Outcome::LimitExceeded { limit, .. }) if limit == "memory")
     }
 
     #[tokio::test]
@@ -322,9 +362,10 @@ mod tests {
         let cap = Duration::from_secs(60);
         let order = order(work.clone());
         let draft = execute(&shell(script), &order, cap).await;
-        assert!(draft.outcome.is_none(), "it printed no draft: {draft:?}");
+        assert!(matches!(draft, Err(ChildError::Nonsense(_))), "it printed no draft: {draft:?}");
         assert!(Cage::new(&work, 1).is_empty());
         let endless = execute(&shell("setsid sleep 600 & sleep 600"), &order, cap / 300).await;
+        let endless = endless.unwrap();
         assert!(matches!(endless.outcome, Some(Outcome::Timeout { .. })));
         assert!(Cage::new(&work, 1).is_empty());
         // A task that is dropped in the middle kills, too.
@@ -359,7 +400,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_happens_to_a_child_is_an_outcome() {
-        let outcome = |draft: Draft| draft.outcome;
+        let outcome = |draft: Result<Draft, ChildError>| draft.unwrap().outcome;
         let crash = outcome(run("cat >/dev/null; kill -SEGV $$", 60_000).await);
         assert!(
             matches!(crash, Some(Outcome::BuildFailed { ref class, .. }) if class == "crash-signal-11")
@@ -372,6 +413,26 @@ mod tests {
         assert!(matches!(memory, Some(Outcome::LimitExceeded { .. })));
         let endless = outcome(run("sleep 600 & sleep 600", 200).await);
         assert!(matches!(endless, Some(Outcome::Timeout { .. })));
-        assert!(outcome(run("cat >/dev/null; echo nonsense", 60_000).await).is_none());
+        let nonsense = run("cat >/dev/null; echo nonsense", 60_000).await;
+        assert!(matches!(nonsense, Err(ChildError::Nonsense(_))), "{nonsense:?}");
+    }
+
+    #[tokio::test]
+    async fn a_build_that_somebody_killed_says_nothing_about_the_image() {
+        for (signal, number) in [("KILL", 9), ("TERM", 15), ("INT", 2), ("HUP", 1)] {
+            // What it said before does not matter.
+            let script = format!(
+                "cat >/dev/null; echo 'memory allocation of 9 bytes failed' >&2; kill -{signal} $$"
+            );
+            let draft = run(&script, 60_000).await;
+            assert!(
+                matches!(draft, Err(ChildError::Killed(found)) if found == number),
+                "{signal}: {draft:?}"
+            );
+        }
+        let (_dir, work) = folder();
+        let nothing = Launcher { program: "/nonexistent/assay".into(), arguments: Vec::new() };
+        let draft = execute(&nothing, &order(work), Duration::from_secs(60)).await;
+        assert!(matches!(draft, Err(ChildError::Start(_))), "{draft:?}");
     }
 }

@@ -4,9 +4,18 @@
 //! HTTP is never spoken. What comes over it is still checked by its signatures.
 
 use super::{config::Loaded, identity::Identity};
+use hyper_util::rt::TokioIo;
 use proto::{MESSAGE_BYTES_MAX, v1::worker_service_client::WorkerServiceClient};
-use std::time::Duration;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::net::TcpStream;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri};
 
 /// A call that is held for new work ends after 60 s on the other side.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
@@ -32,12 +41,41 @@ pub enum ConnectError {
     },
 }
 
-/// An endpoint that connects when it is first used, and again after a loss.
+/// Counts connections as they are begun: behind the next one may be another process, with another
+/// journal. Where calls come one after the other, an answer came over the newest that was counted
+/// when it came.
+#[derive(Debug, Clone, Default)]
+pub struct Connections(Arc<AtomicU64>);
+
+impl Connections {
+    /// The number of the newest; 0 before the first.
+    pub fn newest(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    async fn connect(self, address: Uri) -> io::Result<TokioIo<TcpStream>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
+        let stream = TcpStream::connect((host, address.port_u16().unwrap_or(443))).await?;
+        stream.set_nodelay(true)?;
+        Ok(TokioIo::new(stream))
+    }
+}
+
+/// A channel that connects when it is first used, and again after a loss.
 pub fn channel(
     address: &str,
     ca_pem: Option<&str>,
     identity: &Identity,
 ) -> Result<Channel, ConnectError> {
+    Ok(endpoint(address, ca_pem, identity)?.connect_lazy())
+}
+
+fn endpoint(
+    address: &str,
+    ca_pem: Option<&str>,
+    identity: &Identity,
+) -> Result<Endpoint, ConnectError> {
     if !address.starts_with("https://") {
         return Err(ConnectError::Address(address.to_owned()));
     }
@@ -46,7 +84,7 @@ pub fn channel(
         Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
         None => tls.with_enabled_roots(),
     };
-    let endpoint = Endpoint::from_shared(address.to_owned())
+    Endpoint::from_shared(address.to_owned())
         .map_err(|_| ConnectError::Address(address.to_owned()))?
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT)
@@ -56,16 +94,19 @@ pub fn channel(
         .map_err(|error| ConnectError::Transport {
             address: address.to_owned(),
             problem: chain(&error),
-        })?;
-    Ok(endpoint.connect_lazy())
+        })
 }
 
-/// The worker service of the coordinator.
-pub fn client(loaded: &Loaded, identity: &Identity) -> Result<Client, ConnectError> {
-    let channel = channel(&loaded.config.coordinator, loaded.ca_pem.as_deref(), identity)?;
-    Ok(WorkerServiceClient::new(channel)
+/// The worker service of the coordinator, and the count of its connections.
+pub fn client(loaded: &Loaded, identity: &Identity) -> Result<(Client, Connections), ConnectError> {
+    let endpoint = endpoint(&loaded.config.coordinator, loaded.ca_pem.as_deref(), identity)?;
+    let connections = Connections::default();
+    let counted = connections.clone();
+    let connect = tower::service_fn(move |address| counted.clone().connect(address));
+    let client = WorkerServiceClient::new(endpoint.connect_with_connector_lazy(connect))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX))
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Ok((client, connections))
 }
 
 /// An error with all its causes in one line: transport errors hide the reason in their sources.

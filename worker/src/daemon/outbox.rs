@@ -3,10 +3,19 @@
 //! `<folder>/pending/<fence>-<lease>.json` is written and synced before a result is first sent, and
 //! moved to `<folder>/receipted/` with its receipt when one comes back. There is one result per
 //! lease, ever: a second one for the same lease is refused here, so that a restart never makes a
-//! worker contradict itself.
+//! worker contradict itself. What the coordinator refuses for good lies in `<folder>/refused/`, with
+//! the reason; moved back to `pending` it is sent again.
 //! Invariant: a result that was signed is never lost because the coordinator was away, and never
-//! replaced. Receipted results are kept, so that a coordinator that lost its disk can be told again.
+//! replaced. Receipted results are kept, so that a coordinator that lost its disk can be told again:
+//! the newest of them ([`bound`]); a lease whose result was dropped stays answered ([`answered`]).
+//! What has no receipt is never dropped.
 
+mod answered;
+mod bound;
+#[cfg(test)]
+mod tests;
+
+use answered::Answered;
 use attest::{
     dsse::Envelope,
     id::{Fence, JournalPosition, LeaseId, ObservationId},
@@ -16,8 +25,15 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
+
+/// Receipts after which the bound is looked at again: listing what is kept takes a tenth of a
+/// second, and so many results more are a hundredth of it.
+const SWEEP_EVERY: usize = 500;
 
 /// What can go wrong with the outbox.
 #[derive(Debug, thiserror::Error)]
@@ -75,9 +91,28 @@ struct StoredResult {
     receipt: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     position: Option<JournalPosition>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+}
+
+impl StoredResult {
+    fn new(result: &PendingResult) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            lease: result.lease,
+            fence: result.fence,
+            envelope: result.envelope.to_value(),
+            explanation: String::from_utf8_lossy(&result.explanation).into_owned(),
+            receipt: None,
+            position: None,
+            refused: None,
+        }
+    }
 }
 
 const SCHEMA: &str = "assay/outbox/v1";
+/// How much of a refusal's reason is kept.
+const REASON_CHARS_MAX: usize = 500;
 
 /// The newest receipt that is held: where its observation lies in the coordinator's journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,35 +128,46 @@ pub struct NewestReceipt {
 pub struct Outbox {
     pending: PathBuf,
     receipted: PathBuf,
-    /// As the folder `receipted` says: read once, it may hold years of results.
+    refused: PathBuf,
+    answered: Answered,
+    /// As the folder `receipted` says: read once, it may hold many results.
     newest: Mutex<Option<NewestReceipt>>,
+    /// Receipts since the bound was looked at.
+    unswept: AtomicUsize,
 }
 
 impl Outbox {
     /// Opens the outbox, making its folders; sweeps files whose writing did not end.
     pub fn open(folder: &Path) -> Result<Self, OutboxError> {
-        let (pending, receipted) = (folder.join("pending"), folder.join("receipted"));
-        for path in [&pending, &receipted] {
+        let [pending, receipted, refused] =
+            ["pending", "receipted", "refused"].map(|name| folder.join(name));
+        for path in [&pending, &receipted, &refused] {
             fs::create_dir_all(path).map_err(io_error("make the folder", path))?;
             sweep(path)?;
         }
+        let answered = Answered::open(folder)?;
         sync_folder(folder)?;
-        let outbox = Self { pending, receipted, newest: Mutex::new(None) };
+        let (newest, unswept) = (Mutex::new(None), AtomicUsize::new(0));
+        let outbox = Self { pending, receipted, refused, answered, newest, unswept };
         outbox.settle()?;
         outbox.remember(outbox.read_newest()?);
+        outbox.drop_surplus(bound::RECEIPTED)?;
         Ok(outbox)
     }
 
-    /// A result in both folders: the end came between its receipt and its removal.
+    /// A result in two folders: the end came between its receipt, or its refusal, and its removal.
     fn settle(&self) -> Result<(), OutboxError> {
         for name in names(&self.pending)? {
-            if self.receipted.join(&name).exists() {
-                // It is sent once more, and gets the receipt that it has, or a new one.
-                let path = self.receipted.join(&name);
-                fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            for folder in [&self.receipted, &self.refused] {
+                let path = folder.join(&name);
+                if path.exists() {
+                    // It is sent once more, and gets the answer that it had, or a new one.
+                    fs::remove_file(&path).map_err(io_error("remove", &path))?;
+                }
             }
         }
-        sync_folder(&self.receipted)
+        sync_folder(&self.receipted)?;
+        sync_folder(&self.refused)
     }
 
     /// Puts a result in, durably. Only then may it be sent.
@@ -130,32 +176,58 @@ impl Outbox {
         if self.answered(&result.lease)? {
             return Err(OutboxError::Answered(result.lease));
         }
-        let stored = StoredResult {
-            schema: SCHEMA.to_owned(),
-            lease: result.lease,
-            fence: result.fence,
-            envelope: result.envelope.to_value(),
-            explanation: String::from_utf8_lossy(&result.explanation).into_owned(),
-            receipt: None,
-            position: None,
-        };
-        write_durably(&self.pending, &name, &stored)
+        write_durably(&self.pending, &name, &StoredResult::new(result))
     }
 
-    /// True when this lease has a result, confirmed or not.
+    /// True when this lease has a result, confirmed or not, or had one.
     pub fn answered(&self, lease: &LeaseId) -> Result<bool, OutboxError> {
         let suffix = format!("-{lease}.json");
-        for folder in [&self.pending, &self.receipted] {
+        for folder in [&self.pending, &self.receipted, &self.refused] {
             if names(folder)?.iter().any(|name| name.ends_with(&suffix)) {
                 return Ok(true);
             }
         }
-        Ok(false)
+        self.answered.contains(lease)
     }
 
-    /// What has not been confirmed, the oldest fence first.
-    pub fn pending(&self) -> Result<Vec<PendingResult>, OutboxError> {
-        names(&self.pending)?.iter().map(|name| Ok(read(&self.pending.join(name))?.0)).collect()
+    /// The names of what has not been confirmed, the oldest fence first. After a coordinator's
+    /// restore that may be all results of a month: they are read one by one.
+    pub fn waiting(&self) -> Result<Vec<String>, OutboxError> {
+        names(&self.pending)
+    }
+
+    /// One of [`Self::waiting`].
+    pub fn result(&self, name: &str) -> Result<PendingResult, OutboxError> {
+        Ok(read(&self.pending.join(name))?.0)
+    }
+
+    /// Puts aside what the coordinator refuses for good, with its reason.
+    pub fn set_aside(&self, result: &PendingResult, reason: &str) -> Result<(), OutboxError> {
+        let name = file_name(result.fence, &result.lease);
+        let reason = reason.chars().take(REASON_CHARS_MAX).collect();
+        let stored = StoredResult { refused: Some(reason), ..StoredResult::new(result) };
+        write_durably(&self.refused, &name, &stored)?;
+        self.remove_pending(&name)
+    }
+
+    /// How many results lie aside.
+    pub fn refused(&self) -> Result<usize, OutboxError> {
+        Ok(names(&self.refused)?.len())
+    }
+
+    /// Where they lie.
+    pub fn refused_folder(&self) -> &Path {
+        &self.refused
+    }
+
+    fn remove_pending(&self, name: &str) -> Result<(), OutboxError> {
+        let path = self.pending.join(name);
+        match fs::remove_file(&path) {
+            // It was confirmed before: a coordinator that lost it has asked again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_error("remove", &path)(error)),
+            Ok(()) => sync_folder(&self.pending),
+        }
     }
 
     /// Notes the receipt: the result is on the coordinator's disk.
@@ -167,24 +239,51 @@ impl Outbox {
     ) -> Result<(), OutboxError> {
         let name = file_name(result.fence, &result.lease);
         let stored = StoredResult {
-            schema: SCHEMA.to_owned(),
-            lease: result.lease,
-            fence: result.fence,
-            envelope: result.envelope.to_value(),
-            explanation: String::from_utf8_lossy(&result.explanation).into_owned(),
             receipt: Some(receipt.to_value()),
             position: Some(position),
+            ..StoredResult::new(result)
         };
         write_durably(&self.receipted, &name, &stored)?;
         let observation = result.envelope.observation_id();
         self.remember(self.newest_receipt().max(Some(NewestReceipt { position, observation })));
-        let path = self.pending.join(&name);
-        match fs::remove_file(&path) {
-            // It was confirmed before: a coordinator that lost it has asked again.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(io_error("remove", &path)(error)),
-            Ok(()) => sync_folder(&self.pending),
+        self.remove_pending(&name)?;
+        if self.unswept.fetch_add(1, Ordering::Relaxed) + 1 >= SWEEP_EVERY {
+            self.unswept.store(0, Ordering::Relaxed);
+            self.drop_surplus(bound::RECEIPTED)?;
         }
+        Ok(())
+    }
+
+    /// Drops receipted results beyond the bound, after their leases were noted as answered. Gives
+    /// how many. Neither one without a receipt, nor the one whose receipt the coordinator is asked
+    /// to compare, is ever dropped.
+    fn drop_surplus(&self, most: bound::Bound) -> Result<usize, OutboxError> {
+        let mut held = Vec::new();
+        for name in names(&self.receipted)? {
+            let path = self.receipted.join(&name);
+            let filed = fs::metadata(&path).and_then(|meta| meta.modified());
+            held.push(bound::Held { filed: filed.map_err(io_error("look at", &path))?, name });
+        }
+        let newest = self.newest_receipt().map(|newest| newest.position);
+        let mut dropped = Vec::new();
+        for name in bound::surplus(held, most) {
+            let path = self.receipted.join(name);
+            let (result, position) = read(&path)?;
+            if position.is_some() && position != newest {
+                dropped.push((path, result.lease));
+            }
+        }
+        if dropped.is_empty() {
+            return Ok(0);
+        }
+        let leases: Vec<LeaseId> = dropped.iter().map(|(_, lease)| *lease).collect();
+        self.answered.note(&leases)?;
+        for (path, _) in &dropped {
+            fs::remove_file(path).map_err(io_error("remove", path))?;
+        }
+        sync_folder(&self.receipted)?;
+        tracing::info!(outbox.dropped = dropped.len(), "old results with receipts were dropped");
+        Ok(dropped.len())
     }
 
     /// The newest receipt.
@@ -293,90 +392,4 @@ fn write_durably(folder: &Path, name: &str, stored: &StoredResult) -> Result<(),
 fn sync_folder(folder: &Path) -> Result<(), OutboxError> {
     let synced = File::open(folder).and_then(|f| f.sync_all());
     synced.map_err(io_error("sync the folder", folder))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use attest::key::SigningKey;
-
-    fn result(key: &SigningKey, lease: u8, fence: u64) -> PendingResult {
-        let envelope = Envelope::sign(key, "text/plain", vec![lease]).unwrap();
-        let lease = LeaseId([lease; 16]);
-        PendingResult { lease, fence: Fence(fence), envelope, explanation: b"{}".to_vec() }
-    }
-
-    #[test]
-    fn one_result_per_lease_ever_also_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = SigningKey::generate().unwrap();
-        let first = result(&key, 1, 7);
-        Outbox::open(dir.path()).unwrap().put(&first).unwrap();
-        let outbox = Outbox::open(dir.path()).unwrap();
-        assert_eq!(outbox.pending().unwrap(), std::slice::from_ref(&first));
-        assert!(matches!(outbox.put(&result(&key, 1, 8)), Err(OutboxError::Answered(_))));
-        outbox.confirm(&first, &first.envelope, JournalPosition(41)).unwrap();
-        assert!(outbox.pending().unwrap().is_empty());
-        assert!(matches!(outbox.put(&result(&key, 1, 9)), Err(OutboxError::Answered(_))));
-        // Confirmed again: nothing changes.
-        outbox.confirm(&first, &first.envelope, JournalPosition(41)).unwrap();
-        let newest = |outbox: &Outbox| outbox.newest_receipt().map(|n| n.position);
-        assert_eq!(newest(&outbox), Some(JournalPosition(41)));
-        let outbox = Outbox::open(dir.path()).unwrap();
-        let held = outbox.newest_receipt().unwrap();
-        assert_eq!(held.position, JournalPosition(41));
-        assert_eq!(held.observation, first.envelope.observation_id());
-    }
-
-    #[test]
-    fn what_the_coordinator_lost_waits_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = SigningKey::generate().unwrap();
-        let outbox = Outbox::open(dir.path()).unwrap();
-        let results: Vec<_> = (1..=4).map(|n| result(&key, n, u64::from(n))).collect();
-        for (n, result) in results.iter().enumerate() {
-            outbox.put(result).unwrap();
-            outbox.confirm(result, &result.envelope, JournalPosition(10 * n as u64)).unwrap();
-        }
-        assert_eq!(outbox.reopen_from(JournalPosition(40)).unwrap(), 0);
-        assert_eq!(outbox.reopen_from(JournalPosition(15)).unwrap(), 2);
-        assert_eq!(outbox.pending().unwrap(), results[2..]);
-        assert_eq!(outbox.newest_receipt().unwrap().position, JournalPosition(10));
-        assert!(matches!(outbox.put(&results[3]), Err(OutboxError::Answered(_))));
-        let outbox = Outbox::open(dir.path()).unwrap();
-        assert_eq!(outbox.pending().unwrap(), results[2..]);
-        for result in &results[2..] {
-            outbox.confirm(result, &result.envelope, JournalPosition(50)).unwrap();
-        }
-        assert!(outbox.pending().unwrap().is_empty());
-        assert_eq!(outbox.newest_receipt().unwrap().position, JournalPosition(50));
-    }
-
-    #[test]
-    fn an_end_in_the_middle_of_anything_loses_and_doubles_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = SigningKey::generate().unwrap();
-        let first = result(&key, 1, 7);
-        let outbox = Outbox::open(dir.path()).unwrap();
-        outbox.put(&first).unwrap();
-        let name = file_name(first.fence, &first.lease);
-        let kept = fs::read(dir.path().join("pending").join(&name)).unwrap();
-        outbox.confirm(&first, &first.envelope, JournalPosition(3)).unwrap();
-        // Killed between the receipt and the removal; and while another result was being written.
-        fs::write(dir.path().join("pending").join(&name), kept).unwrap();
-        fs::write(dir.path().join("pending/half.json.new"), b"{").unwrap();
-        let outbox = Outbox::open(dir.path()).unwrap();
-        assert_eq!(outbox.pending().unwrap(), std::slice::from_ref(&first));
-        assert_eq!(outbox.newest_receipt(), None);
-        assert!(!dir.path().join("pending/half.json.new").exists());
-    }
-
-    #[test]
-    fn a_damaged_file_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let outbox = Outbox::open(dir.path()).unwrap();
-        fs::write(dir.path().join("pending/x.json"), b"{").unwrap();
-        let error = outbox.pending().unwrap_err().to_string();
-        assert!(error.contains("x.json"), "{error}");
-    }
 }

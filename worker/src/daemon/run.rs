@@ -1,15 +1,20 @@
 //! The loop: sync, accept, build, sign, hand in.
 //!
-//! Invariant: what is in the outbox goes first after every start and every loss of the connection;
-//! a job is given back (declined) only where nothing was observed. The loop ends only when it is
-//! told to, or when something on this side is wrong that no waiting mends (its own disk, its key).
+//! Invariant: on every new connection the first call is a sync that compares receipts; only then
+//! does what is in the outbox go, before anything else ([`hand_in`]). A job is given back (declined)
+//! only where nothing was observed. No more jobs are taken than there are slots, whatever is
+//! offered, and none while jobs cannot be run here ([`Fitness`]). The loop ends only when it is told
+//! to, or when something on this side is wrong that no waiting mends (its own disk, its key).
+
+mod hand_in;
 
 use super::{
     cage,
-    child::{self, Launcher, Order},
+    child::{self, ChildError, Launcher, Order},
     config::Loaded,
-    connect::{self, Client, ConnectError},
+    connect::{self, Client, ConnectError, Connections},
     environment,
+    fitness::Fitness,
     identity::Identity,
     observe::{self, Draft, Witness},
     offer::{self, CheckedOffer},
@@ -19,7 +24,6 @@ use attest::{
     dsse::Envelope,
     id::{Fence, JournalPosition, LeaseId},
     observation::Observation,
-    record::{Receipt, Record},
     time::Timestamp,
 };
 use proto::v1;
@@ -94,7 +98,15 @@ struct Running {
 /// What a job's task reports: the lease and what the build said.
 struct Finished {
     lease: LeaseId,
-    draft: Draft,
+    draft: Result<Draft, ChildError>,
+}
+
+/// What a worker that was stopped leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Results that the coordinator refused for good, kept in `outbox/refused`: of this run, and of
+    /// earlier ones.
+    pub refused: usize,
 }
 
 /// A worker at work.
@@ -103,6 +115,14 @@ pub struct Worker {
     identity: Identity,
     outbox: Outbox,
     client: Client,
+    connections: Connections,
+    /// The connection on which receipts were compared.
+    compared_on: Option<u64>,
+    /// Syncs that were answered.
+    syncs: u64,
+    /// Results that were refused for good once, and after which sync.
+    refusals: BTreeMap<LeaseId, u64>,
+    fitness: Fitness,
     launcher: Launcher,
     running: BTreeMap<LeaseId, Running>,
     finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
@@ -145,12 +165,17 @@ impl Worker {
         }
         fs::create_dir_all(&work).map_err(folder)?;
         let outbox = Outbox::open(&loaded.outbox_folder())?;
-        let client = connect::client(&loaded, &identity)?;
+        let (client, connections) = connect::client(&loaded, &identity)?;
         Ok(Self {
             loaded: Arc::new(loaded),
             identity,
             outbox,
             client,
+            connections,
+            compared_on: None,
+            syncs: 0,
+            refusals: BTreeMap::new(),
+            fitness: Fitness::default(),
             launcher,
             running: BTreeMap::new(),
             finished: mpsc::channel(64),
@@ -162,13 +187,13 @@ impl Worker {
     }
 
     /// Works until it is stopped.
-    pub async fn run(mut self, stop: Stop) -> Result<(), RunError> {
+    pub async fn run(mut self, stop: Stop) -> Result<Left, RunError> {
         tracing::info!(worker.id = %self.identity.worker(), "worker started");
         while !stop.now.is_cancelled() {
-            if stop.drain.is_cancelled() && self.running.is_empty() && self.send_pending().await? {
+            let handed_in = self.send_pending().await?;
+            if stop.drain.is_cancelled() && self.running.is_empty() && handed_in {
                 break;
             }
-            self.send_pending().await?;
             self.give_back_left().await?;
             let draining = stop.drain.is_cancelled();
             let wait = tokio::select! {
@@ -180,8 +205,13 @@ impl Worker {
             self.wait(wait, &stop).await?;
         }
         self.give_back().await;
-        tracing::info!(worker.id = %self.identity.worker(), "worker stopped");
-        Ok(())
+        let refused = self.outbox.refused()?;
+        tracing::info!(
+            worker.id = %self.identity.worker(),
+            outbox.refused = refused,
+            "worker stopped"
+        );
+        Ok(Left { refused })
     }
 
     /// Waits for the next sync, a finished job, or being told to stop.
@@ -201,16 +231,19 @@ impl Worker {
     }
 
     async fn sync(&mut self, draining: bool) -> Result<Duration, RunError> {
-        let free = self.loaded.config.slots.saturating_sub(self.running.len() as u32);
-        let idle = self.running.is_empty() && !draining;
+        let free = self.room();
+        // A held call would keep back what waits for the comparison, or for the end of a rest.
+        let idle = self.running.is_empty() && !draining && self.compared();
+        let rest = self.fitness.rest(Instant::now());
+        let hold = if rest.is_zero() { HOLD_SECONDS } else { rest.as_secs().min(30) as u32 };
         let newest = self.outbox.newest_receipt();
         let request = v1::SyncRequest {
             worker_version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: Some(capabilities()),
+            capabilities: Some(capabilities(self.loaded.config.memory_mib_max)),
             slots_free: if draining { 0 } else { free },
             draining,
             leases: self.held(),
-            wait_seconds: if idle { HOLD_SECONDS } else { 0 },
+            wait_seconds: if idle { hold } else { 0 },
             worker_time: now().unix(),
             newest_receipt_position: newest.map_or(0, |held| held.position.0),
             holds_receipts: newest.is_some(),
@@ -219,11 +252,20 @@ impl Worker {
         };
         match self.client.sync(request).await {
             Ok(response) => {
-                self.failures = 0;
+                (self.failures, self.syncs) = (0, self.syncs + 1);
                 let response = response.into_inner();
                 self.obey(response).await
             }
             Err(status) => self.failed("sync", status),
+        }
+    }
+
+    /// How many jobs can be begun now.
+    fn room(&self) -> u32 {
+        if self.fitness.rest(Instant::now()).is_zero() {
+            self.loaded.config.slots.saturating_sub(self.running.len() as u32)
+        } else {
+            0
         }
     }
 
@@ -259,6 +301,10 @@ impl Worker {
                 outbox.results = results,
                 "the coordinator lost results that it had receipted: they are sent again"
             );
+        }
+        let newly = !self.compared();
+        self.compared_on = Some(self.connections.newest());
+        if newly || response.resubmit {
             self.send_pending().await?;
         }
         let offered = !response.offers.is_empty();
@@ -266,7 +312,7 @@ impl Worker {
             self.take(&offer).await?;
         }
         let next = Duration::from_secs(u64::from(response.next_sync_seconds.min(60)));
-        let free = (self.running.len() as u32) < self.loaded.config.slots;
+        let free = self.room() > 0;
         Ok(match (self.running.is_empty(), offered) {
             (_, true) if free => Duration::ZERO,
             (false, _) => next.min(HEARTBEAT),
@@ -296,6 +342,11 @@ impl Worker {
             return Ok(());
         }
         if self.outbox.answered(&lease)? {
+            return Ok(());
+        }
+        if self.room() == 0 {
+            let reason = "no slot of this worker is free".to_owned();
+            self.decline_lease(lease, checked.lease.fence, reason).await;
             return Ok(());
         }
         let request = v1::AcceptRequest { lease: lease.to_string(), fence: checked.lease.fence.0 };
@@ -367,7 +418,18 @@ impl Worker {
     /// Signs what a job said and hands it in; gives the lease back where it said nothing.
     async fn finish(&mut self, finished: Finished) -> Result<(), RunError> {
         let Some(running) = self.running.remove(&finished.lease) else { return Ok(()) };
-        let draft = observe::check_recipes(finished.draft, &running.offer);
+        let draft = match finished.draft {
+            Ok(draft) => draft,
+            Err(error) => {
+                self.unfit(&error);
+                self.decline(&running.offer, error.to_string()).await;
+                return Ok(());
+            }
+        };
+        if self.fitness.ran() {
+            tracing::info!("jobs can be run again");
+        }
+        let draft = observe::check_recipes(draft, &running.offer);
         let problem = draft.problem.clone();
         let explanation = draft.explanation.clone().into_bytes();
         let signed = match observe::observation(draft, &running.offer, &self.witness()) {
@@ -385,6 +447,19 @@ impl Worker {
                 self.decline(&running.offer, reason).await;
                 Ok(())
             }
+        }
+    }
+
+    /// A job could not be run: for a while none is asked for. Said aloud once in a row.
+    fn unfit(&mut self, error: &ChildError) {
+        let (rest, first) = self.fitness.failed(Instant::now(), rand::random_range(0.5..1.0));
+        if first {
+            tracing::error!(
+                %error,
+                worker.rest_ms = rest.as_millis() as u64,
+                "a job could not be run on this machine; the waits before the next double until \
+                 one runs"
+            );
         }
     }
 
@@ -450,58 +525,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends what has no receipt yet. True when nothing is left.
-    async fn send_pending(&mut self) -> Result<bool, RunError> {
-        for result in self.outbox.pending()? {
-            self.submit(&result).await?;
-        }
-        Ok(self.outbox.pending()?.is_empty())
-    }
-
-    async fn submit(&mut self, result: &PendingResult) -> Result<(), RunError> {
-        let request = v1::SubmitRequest {
-            lease: result.lease.to_string(),
-            fence: result.fence.0,
-            envelope: result.envelope.to_json(),
-            explanation: result.explanation.clone(),
-            reveal: Vec::new(),
-        };
-        match self.client.submit(request).await {
-            Ok(response) => self.file_receipt(result, response.into_inner()),
-            Err(status) => {
-                tracing::warn!(lease.id = %result.lease, reason = %status.message(), "result not handed in yet");
-                Ok(())
-            }
-        }
-    }
-
-    /// Keeps a receipt only if the coordinator's key signed it for this very result.
-    fn file_receipt(
-        &self,
-        result: &PendingResult,
-        response: v1::SubmitResponse,
-    ) -> Result<(), RunError> {
-        let envelope = response.receipt.map(|r| Envelope::parse(&r.envelope));
-        let Some(Ok(envelope)) = envelope else {
-            tracing::warn!(lease.id = %result.lease, "the receipt is not an envelope");
-            return Ok(());
-        };
-        match Receipt::open(&envelope, &self.loaded.coordinator_key) {
-            Ok(receipt) if receipt.observation == result.envelope.observation_id() => {
-                self.outbox.confirm(result, &envelope, receipt.position)?;
-                tracing::info!(
-                    lease.id = %result.lease,
-                    journal.position = receipt.position.0,
-                    observation.filed_as = %response.filed_as,
-                    "result is on the coordinator's disk"
-                );
-            }
-            Ok(_) => tracing::warn!(lease.id = %result.lease, "the receipt is for another result"),
-            Err(error) => tracing::warn!(lease.id = %result.lease, %error, "receipt refused"),
-        }
-        Ok(())
-    }
-
     /// Ends a job in the middle, with its processes and its files.
     async fn end(&self, task: JoinHandle<()>, lease: LeaseId) {
         task.abort();
@@ -555,8 +578,9 @@ fn backoff(failures: u32) -> Duration {
     doubled.min(BACKOFF_LAST).mul_f64(jitter)
 }
 
-fn capabilities() -> v1::Capabilities {
+fn capabilities(memory_mib_max: u64) -> v1::Capabilities {
     v1::Capabilities {
+        memory_mib: u32::try_from(memory_mib_max).unwrap_or(u32::MAX),
         // The apko assembler runs no foreign code: every architecture is built anywhere.
         architectures: ARCHITECTURES.map(str::to_owned).to_vec(),
         rebuilders: vec!["apko".to_owned()],
