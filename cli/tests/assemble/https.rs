@@ -124,8 +124,8 @@ fn keys_of_alpines_release_list() {
     assert!(without.said.contains("--alpine-releases"), "{}", without.said);
     // A list from a mirror vouches for nothing; a pinned key needs no list that does.
     let served = tempfile::tempdir().unwrap();
-    fs::write(served.path().join("s.json"), release_list(port)).unwrap();
-    let mirror = format!("{here}/release={}", served.path().display());
+    fs::write(served.path().join("releases.json"), release_list(port)).unwrap();
+    let mirror = format!("{here}/={}", served.path().display());
     let mirrored = || call().args(&["--alpine-releases", &list, "--mirror", &mirror]);
     let unproven = mirrored().run();
     assert_eq!(unproven.code, Some(14), "{}", unproven.said);

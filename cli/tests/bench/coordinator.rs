@@ -71,8 +71,6 @@ pub struct State {
     pub refuse: Option<(Code, String)>,
     /// Offers go out also to who has no free slot.
     pub pushes: bool,
-    /// `sync` and `submit`, as they came.
-    pub calls: Vec<&'static str>,
     positions: BTreeMap<Vec<u8>, u64>,
 }
 
@@ -122,15 +120,12 @@ impl Scripted {
         Self { address, folder: folder.to_owned(), shared, stop, task }
     }
 
-    /// Ends every connection, forgets the calls that came, and listens on the same port again:
-    /// another process, for its peers.
-    pub async fn restart(&mut self) {
+    /// Ends every connection, changes what is answered, and listens on the same port again: another
+    /// process, for its peers.
+    pub async fn restart(&mut self, change: impl FnOnce(&mut State)) {
         self.stop.cancel();
         (&mut self.task).await.unwrap();
-        self.change(|state| {
-            state.calls.clear();
-            state.syncs.clear();
-        });
+        self.change(change);
         let port = self.address.trim_start_matches("https://").to_owned();
         let listener = TcpListener::bind(port).await.unwrap();
         self.stop = CancellationToken::new();
@@ -298,7 +293,6 @@ impl WorkerService for Service {
             (something, response)
         };
         self.state().syncs.push(request);
-        self.state().calls.push("sync");
         self.0.changed.notify_waiters();
         let changed = self.0.changed.notified();
         tokio::pin!(changed);
@@ -345,7 +339,6 @@ impl WorkerService for Service {
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let request = request.into_inner();
-        self.state().calls.push("submit");
         let refuse = self.state().refuse.clone();
         if let Some((code, why)) = refuse {
             self.state().results.push(request);

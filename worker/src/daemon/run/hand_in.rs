@@ -3,8 +3,9 @@
 //! A coordinator that was restored from a backup learns from a worker's newest receipt what it lost.
 //! A result that it takes before that comparison gets a receipt of the new journal, which then is
 //! the newest and hides what is missing.
-//! Invariant: nothing is sent over a connection before a sync over that very connection was
-//! answered, and a receipt that came over another one is not kept. What the coordinator refuses for
+//! Invariant: no receipt is kept that came over a connection over which no sync was answered before,
+//! so that the receipt which is compared is always one from before. Results are not sent before that
+//! either, except where the connection changes under the very call: such a one is sent again. What the coordinator refuses for
 //! good, twice with a sync between, is put aside and said; it holds up neither the rest nor the end.
 
 use super::{PendingResult, RunError, Worker};
