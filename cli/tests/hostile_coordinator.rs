@@ -545,9 +545,11 @@ async fn a_result_that_cannot_be_kept_is_not_sent() {
     }
     assert!(!said.lines().any(|line| line.ends_with(".new")), "half a result was left: {said}");
     assert!(scene.coordinator.state().results.is_empty(), "what is not kept is not sent");
-    // With room again the same lease is answered, once.
+    // With room again the next process gives that lease back, and the next one is answered.
     let _worker = scene.start();
-    let (_, offered) = scene.hello(1);
+    let reason = scene.declined(&lease).await;
+    assert!(reason.contains("was killed while it was at it"), "{reason}");
+    let (lease, offered) = scene.hello(2);
     let observation = scene.answered(lease, offered).await;
     assert!(observation.output().is_some());
 }

@@ -408,45 +408,55 @@ impl Worker {
         tracing::info!(job.subject = %order.subject, lease.id = %lease, "job started");
         let task = tokio::spawn(async move {
             let draft = child::execute(&launcher, &order, cap).await;
-            let _ = fs::remove_dir_all(&work);
             let _ = finished.send(Finished { lease, draft }).await;
         });
         self.running.insert(lease, Running { offer, task });
         Ok(())
     }
 
-    /// Signs what a job said and hands it in; gives the lease back where it said nothing.
+    /// Signs what a job said and hands it in; gives the lease back where it said nothing. The job's
+    /// folder, which names the lease to the next process, is there until one of the two is done.
     async fn finish(&mut self, finished: Finished) -> Result<(), RunError> {
         let Some(running) = self.running.remove(&finished.lease) else { return Ok(()) };
-        let draft = match finished.draft {
-            Ok(draft) => draft,
-            Err(error) => {
-                self.unfit(&error);
-                self.decline(&running.offer, error.to_string()).await;
-                return Ok(());
-            }
-        };
-        if self.fitness.ran() {
-            tracing::info!("jobs can be run again");
-        }
-        let draft = observe::check_recipes(draft, &running.offer);
-        let problem = draft.problem.clone();
-        let explanation = draft.explanation.clone().into_bytes();
-        let signed = match observe::observation(draft, &running.offer, &self.witness()) {
-            Some(observation) => self.sign(&observation, &running.offer),
-            None => Err(problem.unwrap_or_else(|| "the build said nothing".to_owned())),
-        };
-        match signed {
-            Ok(envelope) => {
-                let (lease, fence) = (finished.lease, running.offer.lease.fence);
+        let (lease, fence) = (finished.lease, running.offer.lease.fence);
+        match self.signed(finished.draft, &running.offer) {
+            Ok((envelope, explanation)) => {
                 let result = PendingResult { lease, fence, envelope, explanation };
                 self.outbox.put(&result)?;
+                self.remove_folder(lease);
                 self.submit(&result).await
             }
             Err(reason) => {
                 self.decline(&running.offer, reason).await;
+                self.remove_folder(lease);
                 Ok(())
             }
+        }
+    }
+
+    fn remove_folder(&self, lease: LeaseId) {
+        let _ = fs::remove_dir_all(self.loaded.work_folder().join(lease.to_string()));
+    }
+
+    /// The observation and its explanation, or why there is none.
+    fn signed(
+        &mut self,
+        draft: Result<Draft, ChildError>,
+        offer: &CheckedOffer,
+    ) -> Result<(Envelope, Vec<u8>), String> {
+        let draft = draft.map_err(|error| {
+            self.unfit(&error);
+            error.to_string()
+        })?;
+        if self.fitness.ran() {
+            tracing::info!("jobs can be run again");
+        }
+        let draft = observe::check_recipes(draft, offer);
+        let problem = draft.problem.clone();
+        let explanation = draft.explanation.clone().into_bytes();
+        match observe::observation(draft, offer, &self.witness()) {
+            Some(observation) => Ok((self.sign(&observation, offer)?, explanation)),
+            None => Err(problem.unwrap_or_else(|| "the build said nothing".to_owned())),
         }
     }
 
@@ -533,7 +543,7 @@ impl Worker {
         if !cage::Cage::new(&work, self.loaded.config.memory_mib_max).end().await {
             tracing::error!(lease.id = %lease, "processes of the job could not be ended");
         }
-        let _ = fs::remove_dir_all(&work);
+        self.remove_folder(lease);
     }
 
     async fn give_back(&mut self) {
