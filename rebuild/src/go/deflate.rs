@@ -14,6 +14,7 @@ mod header;
 mod huffman;
 mod matcher;
 mod symbols;
+mod tables;
 mod tokens;
 
 use self::{blocks::BlockWriter, matcher::Matcher, tokens::Tokens};

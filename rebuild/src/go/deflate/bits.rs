@@ -3,6 +3,8 @@
 //! Invariant: fewer than 8 bits wait between two calls. Room is made before a block is written, so
 //! the inner loops store eight bytes at a time without growing anything.
 
+use std::hint::select_unpredictable;
+
 use super::{huffman::Code, symbols::DISTANCE_SYMBOLS, tokens::Sequence};
 
 /// The most bits that one call may add: 64 less the 7 that may wait.
@@ -37,11 +39,12 @@ pub(super) struct WriteTable<'a> {
     pub(super) distances: &'a [DistanceCode; DISTANCE_SYMBOLS + 2],
 }
 
-/// The code of a distance and how many extra bits follow it.
+/// The code of a distance, how many extra bits follow it, and the distance of which they are zero.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DistanceCode {
     pub(super) code: Code,
     pub(super) extra: u32,
+    pub(super) base: u32,
 }
 
 impl Bits {
@@ -123,9 +126,7 @@ impl Bits {
             // Always three, of which those beyond the run add no bits: runs are short, and their
             // lengths cannot be predicted.
             while let Some(three) = literals[from..].first_chunk::<RUN_STEP>() {
-                for (place, &literal) in three.iter().enumerate() {
-                    end.add(table.literals[usize::from(literal)].only_if(place < left));
-                }
+                end.add_up_to(left, three.map(|literal| table.literals[usize::from(literal)]));
                 end.flush();
                 if left <= RUN_STEP {
                     from += left;
@@ -142,7 +143,7 @@ impl Bits {
             end.add(table.lengths[usize::from(copy.length())]);
             let distance = table.distances[copy.code()];
             end.add(distance.code);
-            end.waiting |= copy.extra() << end.count;
+            end.waiting |= u64::from(copy.distance() - distance.base) << end.count;
             end.count += distance.extra;
             end.flush();
         }
@@ -174,6 +175,18 @@ impl End<'_> {
     fn add(&mut self, code: Code) {
         self.waiting |= code.bits() << self.count;
         self.count += code.length();
+    }
+
+    /// Adds as many of the codes, without a branch.
+    #[inline]
+    fn add_up_to(&mut self, count: usize, [a, b, c]: [Code; RUN_STEP]) {
+        let two = a.length() + b.length();
+        let bits = a.bits() | b.bits() << a.length() | c.bits() << two;
+        let length = if count == 0 { 0 } else { a.length() };
+        let length = select_unpredictable(count >= 2, two, length);
+        let length = select_unpredictable(count >= 3, two + c.length(), length);
+        self.waiting |= (bits & ((1 << length) - 1)) << self.count;
+        self.count += length;
     }
 
     /// Stores whole bytes and keeps the bits after them.

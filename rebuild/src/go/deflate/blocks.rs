@@ -11,8 +11,8 @@ use super::{
     header::Header,
     huffman::{CODE_BITS_MAX, Code, generate},
     symbols::{
-        DISTANCE_EXTRA, DISTANCE_SYMBOLS, END_OF_BLOCK, LENGTH_BASE, LENGTH_CODE, LENGTH_EXTRA,
-        LITERAL_SYMBOLS,
+        DISTANCE_BASE, DISTANCE_EXTRA, DISTANCE_SYMBOLS, END_OF_BLOCK, LENGTH_BASE, LENGTH_CODE,
+        LENGTH_EXTRA, LITERAL_SYMBOLS,
     },
     tokens::{Tokens, histogram},
 };
@@ -272,7 +272,8 @@ fn write_tokens(bits: &mut Bits, tokens: &Tokens, tables: &Tables) {
     }
     let mut distances = [DistanceCode::default(); DISTANCE_SYMBOLS + 2];
     for (symbol, &code) in tables.distances.iter().enumerate() {
-        distances[symbol] = DistanceCode { code, extra: u32::from(DISTANCE_EXTRA[symbol]) };
+        let (extra, base) = (u32::from(DISTANCE_EXTRA[symbol]), DISTANCE_BASE[symbol]);
+        distances[symbol] = DistanceCode { code, extra, base };
     }
     if let Some(literals) = tables.literals.first_chunk() {
         let table = WriteTable { literals, lengths: &lengths, distances: &distances };

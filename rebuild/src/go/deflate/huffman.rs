@@ -38,12 +38,6 @@ impl Code {
         self.0 >> 24
     }
 
-    /// The code, or nothing at all, without a branch.
-    #[inline]
-    pub(super) const fn only_if(self, condition: bool) -> Self {
-        Self(self.0 & (condition as u32).wrapping_neg())
-    }
-
     /// False when the symbol has no code.
     #[inline]
     pub(super) const fn exists(self) -> bool {

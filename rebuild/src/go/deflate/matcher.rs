@@ -1,16 +1,14 @@
 //! Finds repetitions: two hash tables, one candidate for four bytes, two for seven.
 //!
-//! Invariant: the tokens depend on the window alone. A table entry is a [`Mark`]: the position and
-//! eleven more bits of the hash of the four bytes there. One subtraction of two marks tells that
-//! an entry is near enough and probably repeats, without a look at the window; whether it does is
-//! then read from the window. The marks only spare work: they never change what is found.
+//! Invariant: the tokens depend on the window alone. The search works in a view of it, 64 KiB that
+//! slide over the window, and names positions by their place in the view, so that 16 bits hold one
+//! and no access needs a check. Sliding only spares work: an entry that it forgets was out of reach.
 
-use super::tokens::Tokens;
+use super::{
+    tables::{FIRST, Look, PLACES, REACH, SLACK, Tables, four, load},
+    tokens::{PIECE, Tokens},
+};
 
-/// Entries of each table: 2^15.
-const ENTRIES: usize = 1 << 15;
-/// A repetition must be nearer than this: deflate's greatest distance, less one.
-const REACH: u32 = 32_768;
 /// The search ends this many bytes before the end, so that every load of eight bytes is inside.
 const MARGIN: usize = 11;
 /// Shorter inputs are not searched.
@@ -21,21 +19,19 @@ const COMPARED_MAX: usize = 258;
 const GOOD_LENGTH: usize = 30;
 /// After each 64 bytes without a repetition the step grows by one.
 const SKIP_SHIFT: usize = 6;
+/// Longer repetitions are entered outside the view.
+const NEAR_MAX: usize = 512;
 
-/// Multipliers of the hashes: any change of them changes every layer.
-const PRIME_4: u32 = 2_654_435_761;
-const PRIME_7: u64 = 58_295_818_150_454_627;
+/// A step is at most 1 + 65,535 / 64, a repetition within the view [`NEAR_MAX`].
+const _: () = assert!(1 + (u16::MAX as usize >> SKIP_SHIFT) + NEAR_MAX + GOOD_LENGTH < SLACK);
 
-/// The longest window: positions have 21 bits, and begin at [`REACH`], so that an empty entry is
-/// out of reach from everywhere: 2^21 - 2^15.
-pub(super) const WINDOW_MAX: usize = (1 << 21) - REACH as usize;
-
-/// The tables.
+/// The tables, and where their view stands.
 pub(super) struct Matcher {
-    /// By the hash of four bytes: the last position.
-    short: Box<[Mark; ENTRIES]>,
-    /// By the hash of seven bytes: the last position, and the one before it.
-    long: Box<[Pair; ENTRIES]>,
+    tables: Box<Tables>,
+    /// What a position has more than its place, modulo 2^64: negative at first.
+    base: usize,
+    /// The view holds everything before this position.
+    viewed: usize,
 }
 
 impl std::fmt::Debug for Matcher {
@@ -44,75 +40,23 @@ impl std::fmt::Debug for Matcher {
     }
 }
 
-/// A position in the low 21 bits, a tag of its first four bytes in the upper 11.
-#[derive(Clone, Copy, Default)]
-struct Mark(u32);
-
-impl Mark {
-    const TAG: u32 = !((1 << 21) - 1);
-
-    #[inline]
-    fn new(at: usize, product: u32) -> Self {
-        Self((product << 15 & Self::TAG) | (at as u32 + REACH))
-    }
-
-    /// How far `earlier` lies before this mark, if it is in reach and its tag is the same; a number
-    /// beyond [`REACH`] otherwise. (Different tags differ by 2^21 or more, positions by less than
-    /// 2^21 - 2^15 in either direction, so the difference cannot fall below 2^15.)
-    #[inline]
-    fn distance(self, earlier: Self) -> u32 {
-        self.0.wrapping_sub(earlier.0)
-    }
-
-    /// Is `earlier` in reach, whatever its tag?
-    #[inline]
-    fn reaches(self, earlier: Self) -> bool {
-        (self.0 & !Self::TAG).wrapping_sub(earlier.0 & !Self::TAG) < REACH
-    }
-
-    /// The position, beginning at [`REACH`].
-    #[inline]
-    fn position(self) -> u32 {
-        self.0 & !Self::TAG
-    }
-}
-
-/// Two marks in one word, the later one below.
-#[derive(Clone, Copy, Default)]
-struct Pair(u64);
-
-impl Pair {
-    #[inline]
-    fn last(self) -> Mark {
-        Mark(self.0 as u32)
-    }
-
-    #[inline]
-    fn before(self) -> Mark {
-        Mark((self.0 >> 32) as u32)
-    }
-
-    #[inline]
-    fn push(self, mark: Mark) -> Self {
-        Self(self.0 << 32 | u64::from(mark.0))
-    }
-}
-
-/// Where the search stands.
+/// Where the search stands; all are places.
 struct Cursor {
-    /// The position to look at.
+    /// The place to look at.
     at: usize,
-    /// Everything before it is in the tokens.
+    /// Everything before it is in the tokens. May have left the view: a negative number.
     emitted: usize,
-    /// The last position that may be looked at.
+    /// The last place that may be looked at, perhaps not yet in the view.
     limit: usize,
+    /// The end of the window, perhaps not yet in the view.
+    end: usize,
     /// The eight bytes at `at`.
     word: u64,
-    /// The position after the last one looked at.
+    /// The place after the last one looked at.
     next: usize,
 }
 
-/// A repetition: `length` bytes at `at` repeat those at `from`; 0 when not measured yet.
+/// A repetition: `length` bytes at `at` repeat those at `from`.
 #[derive(Clone, Copy)]
 struct Found {
     at: usize,
@@ -120,276 +64,295 @@ struct Found {
     length: usize,
 }
 
-/// One position looked at, and the one after it.
-struct Step {
+/// What the search found at a place: of three candidates at least one repeats its four bytes.
+struct Candidates {
     at: usize,
-    word: u64,
-    here: Mark,
     next: usize,
     next_word: u64,
+    first: Look,
+    second: Look,
+    third: u16,
 }
 
 impl Matcher {
     pub(super) fn new() -> Self {
-        let short = vec![Mark::default(); ENTRIES].into_boxed_slice();
-        let long = vec![Pair::default(); ENTRIES].into_boxed_slice();
-        // Both conversions are of the very length of the type.
-        let (Ok(short), Ok(long)) = (short.try_into(), long.try_into()) else { unreachable!() };
-        Self { short, long }
+        Self { tables: Tables::new(), base: 0_usize.wrapping_sub(FIRST), viewed: 0 }
     }
 
     /// Forgets all positions.
     pub(super) fn start(&mut self) {
-        self.short.fill(Mark::default());
-        self.long.fill(Pair::default());
+        self.tables.clear();
+        self.base = 0_usize.wrapping_sub(FIRST);
+        self.viewed = 0;
     }
 
     /// Adds the tokens of `window[start..]`; none at all when nothing repeats.
     pub(super) fn run(&mut self, window: &[u8], start: usize, tokens: &mut Tokens) {
         let end = window.len();
-        assert!(start <= end && end <= WINDOW_MAX);
+        assert!(start <= end);
         if end - start < SEARCHED_MIN {
             return;
         }
-        let word = load(window, start);
-        let limit = end - MARGIN;
-        let mut cursor = Cursor { at: start, emitted: start, limit, word, next: start };
+        self.fill(window);
+        let at = start.wrapping_sub(self.base);
+        let end = end.wrapping_sub(self.base);
+        let mut cursor = Cursor { at, emitted: at, limit: end - MARGIN, end, word: 0, next: at };
+        self.slide_to(window, &mut cursor);
+        cursor.word = load(&self.tables.view, cursor.at);
         while let Some(found) = self.search(window, &mut cursor) {
             let found = self.extend(window, &cursor, found);
-            let (at, length) = (found.at, found.length);
-            tokens.copy(window, cursor.emitted, at, length, at - found.from);
-            let after = at + length;
+            self.emit(window, &cursor, found, tokens);
+            let after = found.at.wrapping_add(found.length);
             cursor.emitted = after;
             cursor.at = if cursor.next >= after { cursor.next + 1 } else { after };
-            if cursor.at >= limit {
+            if cursor.at >= cursor.limit {
                 break;
             }
-            self.index(window, cursor.at - length, &mut cursor);
+            if found.length <= NEAR_MAX {
+                self.tables.index(cursor.at - found.length, cursor.at);
+            } else {
+                self.index_far(window, &mut cursor, found.length);
+            }
+            cursor.word = load(&self.tables.view, cursor.at);
         }
         if tokens.count() > 0 {
-            tokens.rest(window, cursor.emitted);
+            tokens.rest(&window[cursor.emitted.wrapping_add(self.base)..]);
         }
     }
 
-    /// Looks for the next position that repeats something.
-    #[inline]
+    #[inline(always)]
+    fn emit(&self, window: &[u8], cursor: &Cursor, found: Found, tokens: &mut Tokens) {
+        let literals = found.at.wrapping_sub(cursor.emitted);
+        let near = self.tables.view.get(cursor.emitted..).and_then(<[u8]>::first_chunk::<PIECE>);
+        match near {
+            Some(near) if literals <= PIECE => tokens.few(near, literals),
+            _ => {
+                let start = cursor.emitted.wrapping_add(self.base);
+                tokens.many(&window[start..start + literals]);
+            }
+        }
+        tokens.copy(literals, found.length, found.at.wrapping_sub(found.from));
+    }
+
+    /// Takes what the view has room for.
+    fn fill(&mut self, window: &[u8]) {
+        let from = self.viewed.wrapping_sub(self.base);
+        let room = self.tables.view.get_mut(from..).unwrap_or_default();
+        let more = room.len().min(window.len() - self.viewed);
+        room[..more].copy_from_slice(&window[self.viewed..self.viewed + more]);
+        self.viewed += more;
+    }
+
+    /// Slides the view until the cursor may search in it.
+    #[cold]
+    #[inline(never)]
+    fn slide_to(&mut self, window: &[u8], cursor: &mut Cursor) {
+        while cursor.at >= PLACES - 2 * SLACK {
+            let by = self.tables.slide();
+            self.base = self.base.wrapping_add(by);
+            self.fill(window);
+            cursor.at -= by;
+            cursor.next = cursor.next.wrapping_sub(by);
+            cursor.limit -= by;
+            cursor.end -= by;
+            cursor.emitted = cursor.emitted.wrapping_sub(by);
+        }
+    }
+
+    /// Enters some of the places of a long repetition, of which not all are in the view.
+    #[cold]
+    #[inline(never)]
+    fn index_far(&mut self, window: &[u8], cursor: &mut Cursor, length: usize) {
+        self.slide_to(window, cursor);
+        let last = cursor.at.wrapping_add(self.base) - 1;
+        let mut at = last + 2 - length;
+        let base = self.base;
+        // A position that is behind the view is out of reach: place 0.
+        let place = |at: usize| (at.wrapping_sub(base) as isize).max(0) as usize;
+        let tables = &mut *self.tables;
+        let word = far(window, at);
+        tables.set(place(at), word);
+        tables.push(place(at), word);
+        tables.push(place(at + 1), word >> 8);
+        tables.set(place(at + 2), word >> 16);
+        at += 4;
+        while at < last {
+            let word = far(window, at);
+            tables.push(place(at), word);
+            tables.set(place(at + 1), word >> 8);
+            at += 3;
+        }
+        let word = far(window, last);
+        tables.set(place(last), word);
+        tables.push(place(last), word);
+    }
+
+    /// Looks for the next place that repeats something.
+    #[inline(always)]
     fn search(&mut self, window: &[u8], cursor: &mut Cursor) -> Option<Found> {
-        let searched = &window[..cursor.limit + 8];
-        let mut word = cursor.word;
-        let mut at = cursor.at;
         loop {
-            let next = at + 1 + ((at - cursor.emitted) >> SKIP_SHIFT);
-            let next_word = u64::from_le_bytes(*searched.get(next..next + 8)?.first_chunk()?);
-            let product = product_4(word);
-            let here = Mark::new(at, product);
-            let short = &mut self.short[slot_4(product)];
-            let long = &mut self.long[slot_7(word)];
-            let pair = *long;
-            let first = here.distance(pair.last());
-            let second = here.distance(pair.before());
-            let third = here.distance(*short);
-            *short = here;
-            *long = pair.push(here);
-            if first.min(second).min(third) < REACH {
-                let step = Step { at, word, here, next, next_word };
-                if let Some(found) = self.choose(window, &step, pair, third) {
-                    cursor.next = next;
-                    return Some(found);
-                }
+            let stop = cursor.limit.min(PLACES - SLACK);
+            if let Some(found) = self.search_to(stop, cursor) {
+                return Some(self.choose(window, cursor, &found));
+            }
+            if cursor.next > cursor.limit {
+                return None;
+            }
+            self.slide_to(window, cursor);
+        }
+    }
+
+    /// The same up to a place. Where nothing was found, the cursor stands before the last step.
+    #[inline(always)]
+    fn search_to(&mut self, stop: usize, cursor: &mut Cursor) -> Option<Candidates> {
+        let tables = &mut *self.tables;
+        let (mut at, mut word) = (cursor.at, cursor.word);
+        loop {
+            let next = at + 1 + (at.wrapping_sub(cursor.emitted) >> SKIP_SHIFT);
+            let next_word = load(&tables.view, next);
+            if next > stop {
+                cursor.next = next;
+                cursor.at = at;
+                cursor.word = word;
+                return None;
+            }
+            let low = at as u32 - REACH;
+            let (pair, third) = tables.exchange(at, word);
+            let first = tables.look(pair.first(), low, word);
+            let second = tables.look(pair.second(), low, word);
+            let third = tables.look(third, low, word);
+            // The encoder looks at the older place only if the newer one is in reach.
+            let second = Look { differs: second.differs | first.beyond, ..second };
+            if third.differs == 0 || first.differs.min(second.differs) == 0 {
+                cursor.next = next;
+                let third = third.place;
+                return Some(Candidates { at, next, next_word, first, second, third });
             }
             word = next_word;
             at = next;
         }
     }
 
-    /// Of the candidates at one position the one that is taken, if any really repeats.
-    #[inline]
-    fn choose(&mut self, window: &[u8], step: &Step, pair: Pair, third: u32) -> Option<Found> {
-        let &Step { at, word, here, next, next_word } = step;
-        let first = here.distance(pair.last());
-        let second = here.distance(pair.before());
-        if first < REACH && repeats(window, at, first, word) {
-            self.store(next, next_word);
-            let from = at - first as usize;
-            if second >= REACH || !repeats(window, at, second, word) {
-                return Some(Found { at, from, length: 0 });
+    /// Of the candidates at one place the one that is taken.
+    #[inline(always)]
+    fn choose(&mut self, window: &[u8], cursor: &Cursor, candidates: &Candidates) -> Found {
+        let &Candidates { at, next, next_word, first, second, third } = candidates;
+        let from = if first.differs == 0 {
+            first.place
+        } else if second.differs == 0 {
+            second.place
+        } else {
+            third
+        };
+        let from = usize::from(from);
+        let length = 4 + self.common(window, cursor, at + 4, from + 4);
+        let low = next as u32 - REACH;
+        let (pair, _) = self.tables.exchange(next, next_word);
+        let next_first = self.tables.look(pair.first(), low, next_word);
+        let next_second = self.tables.look(pair.second(), low, next_word);
+        let next_second_differs = next_second.differs | next_first.beyond;
+        let best = Found { at, from, length };
+        if first.differs == 0 {
+            if second.differs != 0 {
+                return best;
             }
-            let other = at - second as usize;
-            let length = 4 + common(window, at + 4, from + 4, COMPARED_MAX - 4);
-            let longer = 4 + common(window, at + 4, other + 4, COMPARED_MAX - 4);
-            let (from, length) = if longer > length { (other, longer) } else { (from, length) };
-            return Some(Found { at, from, length });
+            return self.longer(window, cursor, best, at, second.place).unwrap_or(best);
         }
-        // The encoder looks at the older position only if the newer one is in reach.
-        if second < REACH && here.reaches(pair.last()) && repeats(window, at, second, word) {
-            self.store(next, next_word);
-            return Some(Found { at, from: at - second as usize, length: 0 });
-        }
-        if third < REACH && repeats(window, at, third, word) {
-            return Some(self.or_next(window, at, third, next, next_word));
-        }
-        None
-    }
-
-    /// Four bytes repeat at `at`: takes that, or a longer repetition of seven bytes at `next`.
-    #[inline]
-    fn or_next(
-        &mut self,
-        window: &[u8],
-        at: usize,
-        distance: u32,
-        next: usize,
-        word: u64,
-    ) -> Found {
-        let from = at - distance as usize;
-        let length = 4 + common(window, at + 4, from + 4, COMPARED_MAX - 4);
-        let pair = self.long[slot_7(word)];
-        let there = self.store(next, word);
-        let mut best = Found { at, from, length };
-        if !there.reaches(pair.last()) {
+        if second.differs == 0 || next_first.differs.min(next_second_differs) != 0 {
             return best;
         }
-        for mark in [pair.last(), pair.before()] {
-            let distance = there.distance(mark);
-            if distance < REACH && repeats(window, next, distance, word) {
-                let from = next - distance as usize;
-                let longer = 4 + common(window, next + 4, from + 4, COMPARED_MAX - 4);
-                if longer > length {
-                    best = Found { at: next, from, length: longer };
-                    break;
-                }
-            }
+        if next_first.differs == 0
+            && let Some(found) = self.longer(window, cursor, best, next, next_first.place)
+        {
+            return found;
+        }
+        if next_second_differs == 0 {
+            return self.longer(window, cursor, best, next, next_second.place).unwrap_or(best);
         }
         best
     }
 
-    /// Measures a repetition, prefers a longer one that reaches over its end, and grows it
+    /// Another candidate, if it repeats more.
+    #[inline(always)]
+    fn longer(
+        &self,
+        window: &[u8],
+        cursor: &Cursor,
+        than: Found,
+        at: usize,
+        from: u16,
+    ) -> Option<Found> {
+        let from = usize::from(from);
+        let length = 4 + self.common(window, cursor, at + 4, from + 4);
+        let longer = length.min(COMPARED_MAX) > than.length.min(COMPARED_MAX);
+        longer.then_some(Found { at, from, length })
+    }
+
+    /// Prefers a longer repetition that reaches over the end of the one found, and grows it
     /// backwards.
-    #[inline]
+    #[inline(always)]
     fn extend(&self, window: &[u8], cursor: &Cursor, found: Found) -> Found {
         let Found { mut at, mut from, mut length } = found;
-        if length == 0 {
-            length = 4 + common(window, at + 4, from + 4, usize::MAX);
-        } else if length == COMPARED_MAX {
-            length += common(window, at + length, from + length, usize::MAX);
-        }
+        let view = &self.tables.view;
         let after = at + length;
         if length < GOOD_LENGTH && after < cursor.limit {
-            let last = self.long[slot_7(load(window, after))].last().position();
+            let last = self.tables.last(load(view, after));
             // Where the repetition of `after` would begin, were it seen from `at + 2`.
-            let distance = (after as u32 + REACH).wrapping_sub(last);
-            let inside = last + 2 >= length as u32 + REACH;
-            let valid = inside & (distance.wrapping_sub(1) < REACH - 1);
-            let distance = if valid { distance as usize } else { 0 };
+            let distance = after.wrapping_sub(usize::from(last));
+            let position = at.wrapping_add(self.base);
+            let inside = position + 2 >= distance;
+            let valid = inside & (distance.wrapping_sub(1) < REACH as usize - 1);
             // A longer repetition includes these four bytes; most often they are not equal.
-            if valid & (four(window, after - 1) == four(window, after - 1 - distance)) {
+            let there = after.wrapping_sub(1).wrapping_sub(distance);
+            let differs = four(view, after - 1) ^ four(view, there);
+            if valid && differs == 0 {
                 let other = at + 2 - distance;
-                let longer = common(window, at + 2, other, usize::MAX);
+                let longer = self.common(window, cursor, at + 2, other);
                 if longer > length {
                     (at, from, length) = (at + 2, other, longer);
                 }
             }
         }
-        let room = (at - cursor.emitted).min(from);
-        let same = window[from.saturating_sub(1)] == window[at.saturating_sub(1)];
-        if (room > 0) & same {
-            let before = window[..from].iter().rev().zip(window[..at].iter().rev());
+        let room = at.wrapping_sub(cursor.emitted);
+        let byte = |at: usize| view[usize::from((at as u16).wrapping_sub(1))];
+        let differs = u32::from(byte(at) ^ byte(from));
+        if differs == 0 && room > 0 {
+            let from_position = from.wrapping_add(self.base);
+            let at_position = at.wrapping_add(self.base);
+            let room = room.min(from_position);
+            let before =
+                window[..from_position].iter().rev().zip(window[..at_position].iter().rev());
             let equal = before.take(room).take_while(|(l, r)| l == r).count();
-            (at, from, length) = (at - equal, from - equal, length + equal);
+            (at, from, length) = (at.wrapping_sub(equal), from.wrapping_sub(equal), length + equal);
         }
         Found { at, from, length }
     }
 
-    /// Enters some of the positions from `start` on: those inside the repetition, or, where the
-    /// search had stepped beyond its end, as many before the new position.
-    #[inline]
-    fn index(&mut self, window: &[u8], start: usize, cursor: &mut Cursor) {
-        let last = cursor.at - 1;
-        let mut at = start + 1;
-        if at < last {
-            let word = load(window, at);
-            self.store(at, word);
-            self.store_long(at + 1, word >> 8);
-            self.store_short(at + 2, word >> 16);
-            at += 4;
-            while at < last {
-                let word = load(window, at);
-                self.store_long(at, word);
-                self.store_short(at + 1, word >> 8);
-                at += 3;
-            }
+    /// How many bytes at two places are equal, never past the window's end.
+    #[inline(always)]
+    fn common(&self, window: &[u8], cursor: &Cursor, at: usize, from: usize) -> usize {
+        let difference = load(&self.tables.view, at) ^ load(&self.tables.view, from);
+        if difference != 0 {
+            return (difference.trailing_zeros() as usize / 8).min(cursor.end - at);
         }
-        let word = load(window, last);
-        self.store(last, word);
-        cursor.word = word >> 8;
-    }
-
-    #[inline]
-    fn store(&mut self, at: usize, word: u64) -> Mark {
-        self.store_short(at, word);
-        self.store_long(at, word)
-    }
-
-    #[inline]
-    fn store_short(&mut self, at: usize, word: u64) {
-        let product = product_4(word);
-        self.short[slot_4(product)] = Mark::new(at, product);
-    }
-
-    #[inline]
-    fn store_long(&mut self, at: usize, word: u64) -> Mark {
-        let mark = Mark::new(at, product_4(word));
-        let slot = &mut self.long[slot_7(word)];
-        *slot = slot.push(mark);
-        mark
+        common_far(window, at.wrapping_add(self.base), from.wrapping_add(self.base))
     }
 }
 
-/// Do the four bytes at `at`, the low half of `word`, stand `distance` before it as well?
+/// Eight bytes of the window, the first one lowest; zero past the end, where no search comes.
 #[inline]
-fn repeats(window: &[u8], at: usize, distance: u32, word: u64) -> bool {
-    four(window, at - distance as usize) == word as u32
-}
-
-/// Four bytes, the first one lowest; zero past the end, where no search comes.
-#[inline]
-fn four(window: &[u8], at: usize) -> u32 {
-    // In 32 bits, so that one comparison is enough to know that all bytes are inside.
-    let at = at as u32 as usize;
-    match window.get(at..at + 4).and_then(<[u8]>::first_chunk) {
-        Some(bytes) => u32::from_le_bytes(*bytes),
-        None => 0,
-    }
-}
-
-/// Eight bytes, the first one lowest; zero past the end, where no search comes.
-#[inline]
-fn load(window: &[u8], at: usize) -> u64 {
-    let at = at as u32 as usize;
-    match window.get(at..at + 8).and_then(<[u8]>::first_chunk) {
+fn far(window: &[u8], at: usize) -> u64 {
+    match window[at..].first_chunk() {
         Some(bytes) => u64::from_le_bytes(*bytes),
         None => 0,
     }
 }
 
-/// How many bytes at `at` and at `from` are equal, at most `most` (8 or more), never past the
-/// window's end.
-#[inline]
-fn common(window: &[u8], at: usize, from: usize, most: usize) -> usize {
-    if at + 8 <= window.len() {
-        let difference = load(window, at) ^ load(window, from);
-        if difference != 0 {
-            return difference.trailing_zeros() as usize / 8;
-        }
-    }
-    let left = &window[at..];
-    let left = &left[..left.len().min(most)];
-    common_slices(left, &window[from..from + left.len()])
-}
-
-/// How many bytes two slices of equal length have in common.
+/// How many bytes at two positions are equal.
 #[inline(never)]
-fn common_slices(left: &[u8], right: &[u8]) -> usize {
+fn common_far(window: &[u8], at: usize, from: usize) -> usize {
+    let left = &window[at..];
+    let right = &window[from..from + left.len()];
     let (left_words, left_rest) = left.as_chunks::<8>();
     let (right_words, right_rest) = right.as_chunks::<8>();
     for (index, (l, r)) in left_words.iter().zip(right_words).enumerate() {
@@ -402,18 +365,7 @@ fn common_slices(left: &[u8], right: &[u8]) -> usize {
     left_words.len() * 8 + equal
 }
 
-/// The hash of the low four bytes before it is cut; different bytes have different products.
-#[inline]
-fn product_4(word: u64) -> u32 {
-    (word as u32).wrapping_mul(PRIME_4)
-}
-
-#[inline]
-fn slot_4(product: u32) -> usize {
-    (product >> 17) as usize
-}
-
-#[inline]
-fn slot_7(word: u64) -> usize {
-    ((word << 8).wrapping_mul(PRIME_7) >> 49) as usize
-}
+#[cfg(test)]
+mod simple;
+#[cfg(test)]
+mod tests;

@@ -55,12 +55,37 @@ pub(super) const LENGTH_CODE: [u8; 256] = {
     table
 };
 
-/// The code of a distance minus 1 (below 32,768).
+/// The first distance (minus 1) of each distance code.
+pub(super) const DISTANCE_BASE: [u32; DISTANCE_SYMBOLS] = {
+    let mut base = [0; DISTANCE_SYMBOLS];
+    let mut code = 1;
+    while code < DISTANCE_SYMBOLS {
+        base[code] = base[code - 1] + (1 << DISTANCE_EXTRA[code - 1]);
+        code += 1;
+    }
+    base
+};
+
+/// The code of a distance minus 1 (below 32,768): two for each power of two, as its exponent and
+/// its second bit say, which a floating-point number has side by side.
 #[inline]
 pub(super) fn distance_code(distance: u32) -> u32 {
-    if distance < 2 {
-        return distance;
+    /// Those of 1.0: the exponents' bias twice.
+    const ONE: i32 = 2 * 127;
+    let code = ((distance as f32).to_bits() >> 22) as i32 - ONE;
+    // 0 and 1 have codes of their own.
+    code.max(distance.min(1) as i32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_distance_has_the_last_code_that_begins_at_it_or_before() {
+        for distance in 0..32_768 {
+            let last = DISTANCE_BASE.iter().rposition(|&base| base <= distance);
+            assert_eq!(Some(distance_code(distance) as usize), last, "{distance}");
+        }
     }
-    let top = distance.ilog2();
-    2 * top + ((distance >> (top - 1)) & 1)
 }

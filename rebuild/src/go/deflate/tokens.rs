@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Short runs are copied in pieces of this many bytes, so that their length needs no branch.
-const PIECE: usize = 16;
+pub(super) const PIECE: usize = 16;
 
 /// A run of literals and the repetition after it.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +23,8 @@ pub(super) struct Sequence {
     pub(super) copy: Copy,
 }
 
-/// A repetition in one word: bit 31 set, length - 3 in bits 20..28, distance code in bits 13..18,
-/// the distance's extra bits in bits 0..13.
+/// A repetition in one word: bit 31 set, length - 3 in bits 20..28, distance code in bits 15..20
+/// (once [`Tokens::rest`] was called), distance - 1 in bits 0..15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Copy(u32);
 
@@ -34,9 +34,13 @@ impl Copy {
 
     #[inline]
     fn new(length: usize, distance: u32) -> Self {
-        let code = distance_code(distance);
-        let extra = distance & !(u32::MAX << (code >> 1).saturating_sub(1));
-        Self(1 << 31 | ((length - LENGTH_MIN) as u32) << 20 | code << 13 | extra)
+        Self(1 << 31 | ((length - LENGTH_MIN) as u32) << 20 | distance)
+    }
+
+    /// With its distance code.
+    #[inline]
+    fn coded(self) -> Self {
+        Self(self.0 | distance_code(self.distance()) << 15)
     }
 
     /// Length minus 3.
@@ -48,13 +52,13 @@ impl Copy {
     /// The distance code, below 32.
     #[inline]
     pub(super) fn code(self) -> usize {
-        (self.0 >> 13 & 31) as usize
+        (self.0 >> 15 & 31) as usize
     }
 
-    /// The distance's extra bits.
+    /// The distance minus 1.
     #[inline]
-    pub(super) fn extra(self) -> u64 {
-        u64::from(self.0 & 0x1fff)
+    pub(super) fn distance(self) -> u32 {
+        self.0 & 0x7fff
     }
 }
 
@@ -120,47 +124,33 @@ impl Tokens {
         &self.buffer
     }
 
-    /// Adds the literals `window[start..end]` and a repetition of any length, split so that no
-    /// piece is shorter than three.
-    #[inline]
-    pub(super) fn copy(
-        &mut self,
-        window: &[u8],
-        start: usize,
-        end: usize,
-        length: usize,
-        distance: usize,
-    ) {
-        self.push_literals(window, start, end);
+    /// Adds the first `count` of some literals, the rest of which does no harm.
+    #[inline(always)]
+    pub(super) fn few(&mut self, literals: &[u8; PIECE], count: usize) {
+        match self.buffer[self.filled..].first_chunk_mut() {
+            Some(target) => *target = *literals,
+            None => self.buffer[self.filled..][..count].copy_from_slice(&literals[..count]),
+        }
+        self.filled += count;
+    }
+
+    /// Adds literals.
+    pub(super) fn many(&mut self, literals: &[u8]) {
+        self.buffer[self.filled..][..literals.len()].copy_from_slice(literals);
+        self.filled += literals.len();
+    }
+
+    /// Adds a repetition of any length behind the literals that were added just now, split so that
+    /// no piece is shorter than three.
+    #[inline(always)]
+    pub(super) fn copy(&mut self, literals: usize, length: usize, distance: usize) {
+        let literals = literals as u32;
         let distance = (distance - 1) as u32 & 0x7fff;
-        let literals = (end - start) as u32;
         if length <= LENGTH_MAX {
-            self.push(Sequence { literals, copy: Copy::new(length, distance) });
+            self.sequences.push(Sequence { literals, copy: Copy::new(length, distance) });
         } else {
             self.push_long(literals, length, distance);
         }
-    }
-
-    /// Adds the literals at the end of the chunk and counts all literals.
-    pub(super) fn rest(&mut self, window: &[u8], start: usize) {
-        self.push_literals(window, start, window.len());
-        let literals = (window.len() - start) as u32;
-        self.sequences.push(Sequence { literals, copy: Copy::NONE });
-        self.complete = true;
-        self.literals = histogram(&self.buffer[..self.filled]);
-    }
-
-    /// Counts an end of block after the last sequence.
-    pub(super) fn end(&mut self) {
-        self.ends += 1;
-    }
-
-    #[inline]
-    fn push(&mut self, sequence: Sequence) {
-        let copy = sequence.copy;
-        self.lengths[usize::from(LENGTH_CODE[usize::from(copy.length())])] += 1;
-        self.distances[copy.code()] += 1;
-        self.sequences.push(sequence);
     }
 
     #[cold]
@@ -173,24 +163,33 @@ impl Tokens {
                 _ => LENGTH_MAX,
             };
             left -= piece;
-            self.push(Sequence { literals, copy: Copy::new(piece, distance) });
+            self.sequences.push(Sequence { literals, copy: Copy::new(piece, distance) });
             literals = 0;
         }
     }
 
-    #[inline]
-    fn push_literals(&mut self, window: &[u8], start: usize, end: usize) {
-        let length = end - start;
-        let target = &mut self.buffer[self.filled..];
-        self.filled += length;
-        if length <= PIECE
-            && let Some(source) = window[start..].first_chunk::<PIECE>()
-            && let Some(target) = target.first_chunk_mut::<PIECE>()
-        {
-            *target = *source;
-        } else {
-            target[..length].copy_from_slice(&window[start..end]);
+    /// Adds the literals at the end of the chunk and counts everything.
+    pub(super) fn rest(&mut self, literals: &[u8]) {
+        self.many(literals);
+        for sequence in &mut self.sequences {
+            sequence.copy = sequence.copy.coded();
         }
+        let mut lengths = [0; 256];
+        for Sequence { copy, .. } in &self.sequences {
+            lengths[usize::from(copy.length())] += 1;
+            self.distances[copy.code()] += 1;
+        }
+        for (length, count) in lengths.iter().enumerate() {
+            self.lengths[usize::from(LENGTH_CODE[length])] += count;
+        }
+        self.literals = histogram(&self.buffer[..self.filled]);
+        self.sequences.push(Sequence { literals: literals.len() as u32, copy: Copy::NONE });
+        self.complete = true;
+    }
+
+    /// Counts an end of block after the last sequence.
+    pub(super) fn end(&mut self) {
+        self.ends += 1;
     }
 }
 
