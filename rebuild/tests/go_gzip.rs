@@ -4,11 +4,14 @@
 //! Invariant: `fixtures/apko/gzip/expected.json` holds SHA-256 sums made by five real releases; the
 //! inputs are generated here by the same arithmetic.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+};
 
 use flate2::read::GzDecoder;
 use proptest::{prelude::*, sample::Index};
-use rebuild::go::gzip::{PgzipWriter, Variant, pgzip};
+use rebuild::go::gzip::{Encoders, PgzipWriter, Variant, pgzip};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -209,6 +212,31 @@ fn a_failing_output_is_an_error_with_and_without_threads() {
         let mut writer = PgzipWriter::new(Vec::new(), Variant::E1, threads);
         writer.write_all(&data).unwrap();
         drop(writer);
+    }
+}
+
+#[test]
+fn streams_that_share_threads_have_their_own_bytes() {
+    let inputs = [mixture(5 << 20, 1), text((2 << 20) + 7, 2), random(40, 3), vec![0; 3 << 20]];
+    for threads in [1, 2, 5] {
+        let encoders = Arc::new(Encoders::new(Variant::E3, threads));
+        let mut given_up = PgzipWriter::on(Vec::new(), &encoders);
+        given_up.write_all(&inputs[0]).unwrap();
+        let mut writers = inputs.each_ref().map(|_| PgzipWriter::on(Vec::new(), &encoders));
+        let mut given_up = Some(given_up);
+        for step in 0..inputs[0].len().div_ceil(99_991) {
+            for (writer, input) in writers.iter_mut().zip(&inputs) {
+                if let Some(part) = input.chunks(99_991).nth(step) {
+                    writer.write_all(part).unwrap();
+                }
+            }
+            // In the middle of the others' work.
+            drop(given_up.take_if(|_| step == 10));
+        }
+        drop(encoders);
+        for (writer, input) in writers.into_iter().zip(&inputs) {
+            assert!(writer.finish().unwrap() == pgzip(input, Variant::E3), "{threads} threads");
+        }
     }
 }
 

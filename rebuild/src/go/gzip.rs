@@ -11,11 +11,12 @@ mod pool;
 
 use std::{
     io::{self, Write},
-    num::NonZeroUsize,
+    sync::Arc,
 };
 
 use flate2::Crc;
 
+pub use self::pool::Encoders;
 use self::pool::{Block, Pool};
 pub use super::deflate::Variant;
 
@@ -42,8 +43,12 @@ impl<W: Write> PgzipWriter<W> {
     /// Writes to `out`, encoding on up to `threads` threads; with 0 or 1 on the calling thread.
     /// Threads are started when there is more than one block.
     pub fn new(out: W, variant: Variant, threads: usize) -> Self {
-        let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
-        let mut pool = Pool::new(variant, threads);
+        Self::on(out, &Arc::new(Encoders::new(variant, threads)))
+    }
+
+    /// Writes to `out`, encoding on threads that other streams may use as well.
+    pub fn on(out: W, encoders: &Arc<Encoders>) -> Self {
+        let mut pool = Pool::new(Arc::clone(encoders));
         let block = pool.block();
         Self { out, pool, block, checksum: Crc::new(), header_written: false }
     }

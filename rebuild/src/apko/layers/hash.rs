@@ -14,9 +14,9 @@ use std::{
 };
 
 /// Bytes handed over at a time.
-const BUFFER_BYTES: usize = 256 << 10;
-/// Buffers of one stream: one being filled, one being hashed, two between.
-const BUFFERS: usize = 4;
+const BUFFER_BYTES: usize = 64 << 10;
+/// Buffers of one stream: one being filled, one being hashed, six between.
+const BUFFERS: usize = 8;
 
 /// Hashes and counts what passes, here or on a thread.
 pub(super) struct Hashing<W> {

@@ -7,7 +7,7 @@ use super::{Entry, Form, LayerPlan, Planner, hash::Hashing};
 use crate::{
     apko::{error::AssembleError, fs::tree::shown},
     go::{
-        gzip::{PgzipWriter, Variant},
+        gzip::{Encoders, PgzipWriter},
         tar::{TarError, Writer},
     },
 };
@@ -15,19 +15,20 @@ use attest::Digest;
 use std::{
     io::{self, Write},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 /// Bytes of content that one layer holds at a time.
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 64 << 10;
 /// Layers from this size on are hashed on a thread of their own.
 const THREADED_BYTES_MIN: u64 = 4 << 20;
 /// Layers that are compressed at once: each has blocks of its own in memory for every thread.
 const COMPRESSED_AT_ONCE_MAX: usize = 2;
-/// Threads of one encoder: each has two blocks of 2.5 MiB, 80 MiB for two layers with 8 each.
-const ENCODER_THREADS_MAX: usize = 8;
+/// Threads of the encoder, for all layers: with 14 each layer has up to 16 blocks of 2.5 MiB in
+/// memory, two layers 80 MiB.
+const ENCODER_THREADS_MAX: usize = 14;
 
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +127,9 @@ pub fn write_layers(
     sink: &dyn LayerSink,
 ) -> Result<Vec<WrittenLayer>, AssembleError> {
     let (at_once, encoder_threads) = shares(depth, threads, plans.len());
+    let encoders = Arc::new(Encoders::new(planner.behaviour.gzip(), encoder_threads));
+    let encoders = (depth == Depth::Blobs).then_some(encoders);
+    let way = Way { encoders, threaded: encoder_threads > 1, sink };
     let mut order: Vec<usize> = (0..plans.len()).collect();
     order.sort_by_cached_key(|layer| std::cmp::Reverse(planner.size(&plans[*layer])));
     let next = AtomicUsize::new(0);
@@ -133,8 +137,7 @@ pub fn write_layers(
         plans.iter().map(|_| Mutex::new(None)).collect();
     let work = || {
         while let Some(layer) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let written =
-                write_layer(planner, &plans[*layer], *layer, depth, encoder_threads, sink);
+            let written = write_layer(planner, &plans[*layer], *layer, &way);
             if written.is_err() {
                 // Nobody needs the rest.
                 next.store(order.len(), Ordering::Relaxed);
@@ -163,27 +166,34 @@ pub fn write_layers(
     Ok(written)
 }
 
+/// What is the same for all layers.
+struct Way<'s> {
+    /// The encoder's threads, if blobs are wanted.
+    encoders: Option<Arc<Encoders>>,
+    /// There is more than one thread.
+    threaded: bool,
+    sink: &'s dyn LayerSink,
+}
+
 fn write_layer(
     planner: &Planner<'_>,
     plan: &LayerPlan,
     layer: usize,
-    depth: Depth,
-    encoder_threads: usize,
-    sink: &dyn LayerSink,
+    way: &Way<'_>,
 ) -> Result<WrittenLayer, AssembleError> {
     let io = |source| AssembleError::Io { doing: format!("writing layer {layer}"), source };
-    let variant: Variant = planner.behaviour.gzip();
-    let encoder = match depth {
-        Depth::DiffIds => None,
-        Depth::Blobs => {
+    let sink = way.sink;
+    let encoder = match &way.encoders {
+        None => None,
+        Some(encoders) => {
             let to = Hashing::new(sink.compressed(layer).map_err(io)?);
-            Some(PgzipWriter::new(to, variant, encoder_threads))
+            Some(PgzipWriter::on(to, encoders))
         }
     };
     let branches = Branches { uncompressed: sink.uncompressed(layer).map_err(io)?, encoder };
     // Making the stream and hashing it are about the same work: a large layer is no reason for
     // one core to do both.
-    let large = encoder_threads > 1 && planner.size(plan) >= THREADED_BYTES_MIN;
+    let large = way.threaded && planner.size(plan) >= THREADED_BYTES_MIN;
     let hashing =
         if large { Hashing::on_thread(branches).map_err(io)? } else { Hashing::new(branches) };
     let mut writer = Writer::new(hashing);

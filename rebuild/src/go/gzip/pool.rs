@@ -1,15 +1,15 @@
 //! Encodes blocks on several threads and hands them back in order.
 //!
-//! Invariant: blocks come out in the order they went in, and no more are in flight than
-//! [`Pool::is_full`] allows. A thread that ends early is an error, never a missing block. Buffers
-//! go round: a block that was written is filled again.
+//! Invariant: the blocks of a stream come out in the order they went in, and no more are in flight
+//! than [`Pool::is_full`] allows. A thread that ends early is an error, never a missing block.
+//! Buffers go round: a block that was written is filled again.
 
 use std::{
     collections::VecDeque,
     io,
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
@@ -20,8 +20,8 @@ use flate2::Crc;
 use super::{BLOCK_BYTES, DICTIONARY_BYTES};
 use crate::go::deflate::{Encoder, Variant};
 
-/// Blocks in flight for each thread: one being encoded and one waiting, at about 2.5 MiB each.
-const BLOCKS_PER_THREAD: usize = 2;
+/// Blocks of one stream in flight beside one for each thread, at about 2.5 MiB each.
+const BLOCKS_WAITING: usize = 2;
 
 /// One block on its way: raw first, then encoded.
 #[derive(Debug, Default)]
@@ -54,33 +54,71 @@ impl Block {
 /// A block and the way back for it.
 type Task = (Block, Sender<Block>);
 
-/// The threads, or an encoder of its own when there are none.
+/// Threads that encode the blocks of any number of streams, in the order they come. They start
+/// when a stream has more than one block, and end with the last stream.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub struct Encoders {
     variant: Variant,
     threads: NonZeroUsize,
-    /// For blocks encoded on the calling thread.
-    encoder: Option<Encoder>,
     tasks: Option<Sender<Task>>,
     source: Arc<Mutex<Receiver<Task>>>,
-    running: Vec<JoinHandle<()>>,
+    running: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Encoders {
+    /// Up to so many threads; with 0 or 1 every stream encodes where it is written.
+    pub fn new(variant: Variant, threads: usize) -> Self {
+        let (tasks, source) = channel();
+        Self {
+            variant,
+            threads: NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN),
+            tasks: Some(tasks),
+            source: Arc::new(Mutex::new(source)),
+            running: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn submit(&self, task: Task) -> io::Result<()> {
+        let mut running = self.running();
+        if running.len() < self.threads.get() {
+            let (variant, source) = (self.variant, Arc::clone(&self.source));
+            let thread = std::thread::Builder::new().name("pgzip".to_owned());
+            running.push(thread.spawn(move || serve(variant, &source))?);
+        }
+        drop(running);
+        let lost = || io::Error::other("all compression threads ended early");
+        let tasks = self.tasks.as_ref().ok_or_else(lost)?;
+        tasks.send(task).map_err(|_| lost())
+    }
+}
+
+impl Drop for Encoders {
+    fn drop(&mut self) {
+        self.tasks = None;
+        for thread in self.running().drain(..) {
+            // A panic in it was reported as an error of the block that caused it.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The blocks of one stream.
+#[derive(Debug)]
+pub(super) struct Pool {
+    encoders: Arc<Encoders>,
+    /// For blocks encoded on the calling thread.
+    encoder: Option<Encoder>,
     in_flight: VecDeque<Receiver<Block>>,
     spare: Vec<Block>,
 }
 
 impl Pool {
-    pub(super) fn new(variant: Variant, threads: NonZeroUsize) -> Self {
-        let (tasks, source) = channel();
-        Self {
-            variant,
-            threads,
-            encoder: None,
-            tasks: Some(tasks),
-            source: Arc::new(Mutex::new(source)),
-            running: Vec::new(),
-            in_flight: VecDeque::new(),
-            spare: Vec::new(),
-        }
+    pub(super) fn new(encoders: Arc<Encoders>) -> Self {
+        Self { encoders, encoder: None, in_flight: VecDeque::new(), spare: Vec::new() }
     }
 
     /// An empty block.
@@ -98,9 +136,9 @@ impl Pool {
 
     /// True when the oldest block must be taken before another may come.
     pub(super) fn is_full(&self) -> bool {
-        let most = match self.threads.get() {
+        let most = match self.encoders.threads.get() {
             1 => 1,
-            threads => threads.saturating_mul(BLOCKS_PER_THREAD),
+            threads => threads.saturating_add(BLOCKS_WAITING),
         };
         self.in_flight.len() >= most
     }
@@ -115,38 +153,16 @@ impl Pool {
     pub(super) fn submit(&mut self, mut block: Block) -> io::Result<()> {
         let (way_back, done) = channel();
         self.in_flight.push_back(done);
-        if self.threads == NonZeroUsize::MIN || (block.last && self.running.is_empty()) {
-            let encoder = self.encoder.get_or_insert_with(|| Encoder::new(self.variant));
+        let only = block.last && block.dictionary == 0;
+        if only || self.encoders.threads == NonZeroUsize::MIN {
+            let variant = self.encoders.variant;
+            let encoder = self.encoder.get_or_insert_with(|| Encoder::new(variant));
             block.encode(encoder);
-            // The receiver was queued three lines above.
+            // The receiver was queued some lines above.
             let _ = way_back.send(block);
             return Ok(());
         }
-        if self.running.len() < self.threads.get().min(self.in_flight.len()) {
-            self.start_thread()?;
-        }
-        let lost = || io::Error::other("all compression threads ended early");
-        let tasks = self.tasks.as_ref().ok_or_else(lost)?;
-        tasks.send((block, way_back)).map_err(|_| lost())
-    }
-
-    fn start_thread(&mut self) -> io::Result<()> {
-        let (variant, source) = (self.variant, Arc::clone(&self.source));
-        let thread = std::thread::Builder::new()
-            .name("pgzip".to_owned())
-            .spawn(move || serve(variant, &source))?;
-        self.running.push(thread);
-        Ok(())
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.tasks = None;
-        for thread in self.running.drain(..) {
-            // A panic in it was reported as an error of the block that caused it.
-            let _ = thread.join();
-        }
+        self.encoders.submit((block, way_back))
     }
 }
 
@@ -160,10 +176,8 @@ fn serve(variant: Variant, source: &Mutex<Receiver<Task>>) {
         };
         let Ok((mut block, way_back)) = task else { return };
         block.encode(&mut encoder);
-        if way_back.send(block).is_err() {
-            // Nobody waits: the stream was given up, and what is queued with it.
-            return;
-        }
+        // Nobody waits where the stream was given up; others may go on.
+        let _ = way_back.send(block);
     }
 }
 
