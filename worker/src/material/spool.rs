@@ -11,6 +11,9 @@ use std::{
     sync::Arc,
 };
 
+/// Pieces of this size, as a package is read in, go to the file without another copy.
+const BUFFER_BYTES: usize = 64 << 10;
+
 /// Makes unnamed files in a folder.
 #[derive(Debug, Clone)]
 pub struct FileSpool {
@@ -27,7 +30,7 @@ impl FileSpool {
 impl Spool for FileSpool {
     fn create(&self) -> io::Result<Box<dyn SpoolFile>> {
         let file = tempfile::tempfile_in(&self.folder)?;
-        Ok(Box::new(Unnamed(BufWriter::with_capacity(256 * 1024, file))))
+        Ok(Box::new(Unnamed(BufWriter::with_capacity(BUFFER_BYTES, file))))
     }
 }
 

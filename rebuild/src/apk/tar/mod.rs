@@ -19,7 +19,7 @@ use pax::Records;
 use std::io::{self, Read};
 
 /// Room for content between the source and whoever looks at it.
-const BUFFER_BYTES: usize = 256 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// Bounds on what an archive may hold. Its length is bounded by whoever hands the bytes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
