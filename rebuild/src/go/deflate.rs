@@ -3,8 +3,8 @@
 //! Invariant: for a window, a dictionary length and a [`Variant`] there is one output, the bytes of
 //! the Go encoder, whatever was encoded before with the same [`Encoder`]. It must never choose
 //! differently because of time, memory or threads. The format is RFC 1951; which of its many valid
-//! streams comes out is decided by the files below: `matcher` (which repetitions are found),
-//! `tokens` (what was found), `blocks` (which block type, which Huffman tables).
+//! streams comes out is decided by the files below: `matcher` and its `tables` (which repetitions are
+//! found), `tokens` (what was found), `blocks` (which block type, which Huffman tables).
 
 mod bits;
 mod blocks;
@@ -49,7 +49,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder: about 600 KiB of tables.
+    /// An encoder: about 450 KiB of tables and buffers.
     pub fn new(variant: Variant) -> Self {
         Self { matcher: Matcher::new(), tokens: Tokens::new(), writer: BlockWriter::new(variant) }
     }
@@ -58,7 +58,7 @@ impl Encoder {
     /// (its former contents are dropped). The output ends with an empty stored block, so that it
     /// ends at a byte; if `last`, the final empty block follows.
     ///
-    /// A window holds at most 2,064,384 bytes, and `dictionary` must not exceed its length.
+    /// `dictionary` must not exceed the window's length.
     pub fn encode(&mut self, window: &[u8], dictionary: usize, last: bool, out: &mut Vec<u8>) {
         self.writer.start(std::mem::take(out));
         self.matcher.start();
