@@ -3,7 +3,7 @@
 //! Invariant: for a window, a dictionary length and a [`Variant`] there is one output, the bytes of
 //! the Go encoder, whatever was encoded before with the same [`Encoder`]. It must never choose
 //! differently because of time, memory or threads. The format is RFC 1951; which of its many valid
-//! streams comes out is decided by the files below: `matcher` and its `tables` (which repetitions are
+//! streams comes out is decided by the files below: `matcher`, `tables` (which repetitions are
 //! found), `tokens` (what was found), `blocks` (which block type, which Huffman tables).
 
 mod bits;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the tokens depend on the window alone. The search works in a view of it, 64 KiB that
 //! slide over the window, and names positions by their place in the view, so that 16 bits hold one
-//! and no access needs a check. Sliding only spares work: an entry that it forgets was out of reach.
+//! and no access needs a check. Sliding changes nothing: an entry that it forgets was out of reach.
 
 use super::{
     tables::{FIRST, Look, PLACES, REACH, SLACK, Tables, four, load},
