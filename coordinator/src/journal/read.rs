@@ -6,7 +6,7 @@
 use super::{
     disk::{Disk, read_full},
     error::JournalError,
-    frame::{self, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader},
+    frame::{self, FRAME_HEADER_BYTES, Frame, SEGMENT_HEADER_BYTES, SegmentHeader},
     record::Stored,
     recover, segment,
 };
@@ -53,6 +53,8 @@ struct Found<D: Disk> {
     name: String,
     file: Arc<D::File>,
     offset: u64,
+    /// Only a hint says so.
+    hinted: bool,
 }
 
 impl<D: Disk> Reader<D> {
@@ -71,22 +73,40 @@ impl<D: Disk> Reader<D> {
         if position >= self.end() {
             return Ok(None);
         }
-        let found = self.find(position.0)?;
+        Ok(Some(self.locate(position.0)?.1.stored))
+    }
+
+    /// The record at this position and where it lies. A hint that leads to anything but the record
+    /// was wrong, whatever stands there: then the segment itself says where the record is.
+    fn locate(&self, position: u64) -> Result<(Found<D>, Frame), JournalError> {
+        let found = self.find(position, true)?;
+        match Self::frame(&found, position) {
+            Err(_) if found.hinted => {
+                let found = self.find(position, false)?;
+                let frame = Self::frame(&found, position)?;
+                Ok((found, frame))
+            }
+            frame => Ok((found, frame?)),
+        }
+    }
+
+    /// Reads and checks the record at a place.
+    fn frame(found: &Found<D>, position: u64) -> Result<Frame, JournalError> {
         let io = |error| JournalError::io("read", &found.name, &error);
         let mut head = [0; FRAME_HEADER_BYTES];
         read_full(&*found.file, &mut head, found.offset).map_err(io)?;
-        let damaged = |why: String| damaged(position.0, &found.name, found.offset, why);
+        let damaged = |why: String| damaged(position, &found.name, found.offset, why);
         let length = frame::body_length(&head).map_err(|error| damaged(error.to_string()))?;
         let mut bytes = vec![0; frame::frame_bytes(length)];
         bytes[..FRAME_HEADER_BYTES].copy_from_slice(&head);
         let at = found.offset + FRAME_HEADER_BYTES as u64;
         read_full(&*found.file, &mut bytes[FRAME_HEADER_BYTES..], at).map_err(io)?;
         let frame = frame::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if frame.stored.position != position {
+        if frame.stored.position.0 != position {
             let other = frame.stored.position;
             return Err(damaged(format!("expected record {position}, found {other}")));
         }
-        Ok(Some(frame.stored))
+        Ok(frame)
     }
 
     /// The chain's value before this position: it fixes every record below it.
@@ -114,7 +134,7 @@ impl<D: Disk> Reader<D> {
     }
 
     /// The file and the offset of a record below the end.
-    fn find(&self, position: u64) -> Result<Found<D>, JournalError> {
+    fn find(&self, position: u64, hints: bool) -> Result<Found<D>, JournalError> {
         let (first, count) = {
             let segments = self.0.segments.read().unwrap_or_else(PoisonError::into_inner);
             let i = segments.partition_point(|segment| segment.first <= position).wrapping_sub(1);
@@ -130,17 +150,32 @@ impl<D: Disk> Reader<D> {
                 let offset = *offset.ok_or_else(|| {
                     damaged(position, &name, 0, "expected the record's offset, found none".into())
                 })?;
-                return Ok(Found { name, file: active.file.clone(), offset: u64::from(offset) });
+                let (file, offset) = (active.file.clone(), u64::from(offset));
+                return Ok(Found { name, file, offset, hinted: false });
             }
             (segment.first, segments.get(i + 1).map_or(0, |next| next.first - segment.first))
         };
         let name = segment::name(first);
         let file = self.0.disk.open(&name).map_err(|e| JournalError::io("open", &name, &e))?;
-        let offset = self.closed_offset(first, count, position - first, &file)?;
-        Ok(Found { name, file: Arc::new(file), offset })
+        let hint = hints.then(|| self.hinted_offset(first, position - first, &file)).flatten();
+        let offset = match hint {
+            Some(offset) => offset,
+            None => self.closed_offset(first, count, position - first, &file)?,
+        };
+        Ok(Found { name, file: Arc::new(file), offset, hinted: hint.is_some() })
     }
 
-    /// Offsets of a closed segment lie beside it, as a hint: wrong or missing, they are made again.
+    /// Offsets of a closed segment lie beside it, as a hint: where a header of the record seems to
+    /// be. Few bytes are looked at: eight zeros are a position, too.
+    fn hinted_offset(&self, first: u64, index: u64, file: &D::File) -> Option<u64> {
+        let offset = segment::hinted_offset(&*self.0.disk, first, index)?;
+        let mut head = [0; FRAME_HEADER_BYTES];
+        let read = read_full(file, &mut head, offset).unwrap_or(0);
+        let seems = read == FRAME_HEADER_BYTES && frame::claims(&head).0 == first + index;
+        (seems && offset >= SEGMENT_HEADER_BYTES as u64).then_some(offset)
+    }
+
+    /// Where the segment itself has the record; the hints are made again.
     fn closed_offset(
         &self,
         first: u64,
@@ -148,16 +183,6 @@ impl<D: Disk> Reader<D> {
         index: u64,
         file: &D::File,
     ) -> Result<u64, JournalError> {
-        let disk = &*self.0.disk;
-        if let Some(offset) = segment::hinted_offset(disk, first, index)
-            && offset >= SEGMENT_HEADER_BYTES as u64
-        {
-            let mut head = [0; FRAME_HEADER_BYTES];
-            let read = read_full(file, &mut head, offset).unwrap_or(0);
-            if read == FRAME_HEADER_BYTES && frame::claims(&head).0 == first + index {
-                return Ok(offset);
-            }
-        }
         let name = segment::name(first);
         let bytes = segment::read_all::<D>(file, &name)?;
         let header = SegmentHeader::decode(&bytes)
@@ -165,7 +190,7 @@ impl<D: Disk> Reader<D> {
         let scan = recover::scan(&bytes, &header, false, |_| {});
         if scan.offsets.len() as u64 == count {
             // Only a hint: if it can't be written, the next reader scans again.
-            let _ = segment::write_offsets(disk, first, &scan.offsets);
+            let _ = segment::write_offsets(&*self.0.disk, first, &scan.offsets);
         }
         match (scan.offsets.get(index as usize), scan.tail) {
             (Some(offset), _) => Ok(u64::from(*offset)),
@@ -222,7 +247,7 @@ impl<D: Disk> Records<D> {
             segments.binary_search_by_key(&self.next, |segment| segment.first).is_ok()
         };
         if self.file.is_none() || boundary {
-            self.file = Some(self.reader.find(self.next)?);
+            self.file = Some(self.reader.locate(self.next)?.0);
             self.buffer.clear();
             self.at = 0;
         }
