@@ -1,7 +1,8 @@
 //! Canonical JSON: the bytes that are hashed or signed when the value is ours.
 //!
 //! RFC 8785 (JCS) restricted to what we write: objects with ASCII keys sorted by byte, no floats,
-//! integers within 2^53, no white space. Invariant: equal values give equal bytes on any machine.
+//! integers within 2^53, no white space. Invariant: equal values give equal bytes on any machine, and
+//! the fast way (`Arranged`) gives what the tree gives, or leaves the answer to it.
 //! It must never be applied to bytes that somebody else signed: those are kept as they came.
 
 use serde::Serialize;

@@ -1,10 +1,10 @@
 //! One publication: what goes where, and the way there.
 //!
 //! Invariant: what does not count any more (another job about the digest was submitted later, and
-//! published) changes no attestation. Pushing the same publication again changes nothing (its bytes and its time are those
-//! of the journal's record), so a crash between the push and the record of it does no harm. What
-//! gives way is what our own key signed about this repository, nothing else. Evidence is attached
-//! to repositories of ours only, never beside the publisher's image.
+//! published) changes no attestation. Pushing the same publication again changes nothing (its bytes
+//! and its time are those of the journal's record), so a crash between the push and the record of it
+//! does no harm. What gives way is what our own key signed about this repository, nothing else.
+//! Evidence is attached to repositories of ours only, never beside the publisher's image.
 
 use super::{
     PublishError, attestation, indexes, speaks, statement, submitted,

@@ -5,8 +5,9 @@
 //! the newest and hides what is missing.
 //! Invariant: no receipt is kept that came over a connection over which no sync was answered before,
 //! so that the receipt which is compared is always one from before. Results are not sent before that
-//! either, except where the connection changes under the very call: such a one is sent again. What the coordinator refuses for
-//! good, twice with a sync between, is put aside and said; it holds up neither the rest nor the end.
+//! either, except where the connection changes under the very call: such a one is sent again. What
+//! the coordinator refuses for good, twice with a sync between, is put aside and said; it holds up
+//! neither the rest nor the end. It must never drop a result that has no receipt.
 
 use super::{PendingResult, RunError, Worker};
 use attest::{
