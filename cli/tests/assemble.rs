@@ -5,6 +5,8 @@
 mod hostile;
 #[path = "assemble/https.rs"]
 mod https;
+#[path = "bench/https.rs"]
+mod server;
 #[path = "assemble/support.rs"]
 mod support;
 #[path = "assemble/vectors.rs"]

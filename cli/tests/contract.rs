@@ -3,6 +3,8 @@
 //!
 //! Invariant: every expectation is the contract's, none is copied from what the binary printed.
 
+#[path = "contract/alpine.rs"]
+mod alpine;
 mod bench;
 
 use bench::{Bench, case, fixtures};
@@ -315,4 +317,43 @@ async fn the_json_of_a_gate_has_every_field_of_the_contract_and_modes_change_the
     let json = run.json();
     assert_eq!((run.code, &json["outcome"]), (Some(0), &json!("inconclusive")), "{run:?}");
     assert!(json["reason"].as_str().unwrap().contains("lets unknown images pass"), "{json}");
+}
+
+/// What it cannot begin or report says nothing about an image: exit 75, and no code of a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_building_process_that_cannot_begin_or_report_says_so() {
+    let bench = Bench::start().await;
+    let policy = bench.policy("policy.toml", "");
+    let order = worker::daemon::child::Order {
+        subject: attest::Subject {
+            repository: format!("{}/demo/hello", bench.registry.host()).parse().unwrap(),
+            digest: case("hello")["platforms"]["linux/amd64"]["manifest"]
+                .as_str()
+                .unwrap()
+                .parse()
+                .unwrap(),
+            platform: "linux/amd64".parse().unwrap(),
+        },
+        index: None,
+        policy: policy.into(),
+        alpine_releases: None,
+        store: bench.path("store"),
+        store_mib_max: 64,
+        work: bench.folder.path().to_owned(),
+        memory_mib_max: 2048,
+        threads: 1,
+    };
+    let good = serde_json::to_string(&order).unwrap();
+    for (input, script, why) in [
+        ("", "exec \"$0\" worker execute", "EOF"),
+        ("{}", "exec \"$0\" worker execute", "missing field"),
+        (&good, "exec \"$0\" worker execute >/dev/full", "No space left"),
+    ] {
+        let mut command = bench::through_shell(bench.folder.path(), script);
+        fs::write(bench.path("order"), input).unwrap();
+        command.stdin(fs::File::open(bench.path("order")).unwrap());
+        let run = bench::run(command).await;
+        assert_eq!((run.code, run.out.as_str()), (Some(75), ""), "{run:?}");
+        assert!(run.err.contains(why), "{run:?}");
+    }
 }

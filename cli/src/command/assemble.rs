@@ -14,7 +14,7 @@ use worker::{
         AssembleFailure, AssembleProgress, AssembleRequest, AssembleTools, AssembledImage,
         assemble, layout::REFERENCE,
     },
-    material::{ContentStore, store::STORE_BYTES_MAX_DEFAULT},
+    material::{ContentStore, release_list, store::STORE_BYTES_MAX_DEFAULT},
 };
 
 /// The variable that apko reads too.
@@ -42,7 +42,7 @@ pub struct Args {
     keyring: Vec<String>,
     /// Where Alpine's release list (releases.json) is: as apko does, the keys that it names today
     /// are added for repositories like https://…/alpine/v3.20/main. There is no default.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = release_list::address)]
     alpine_releases: Option<String>,
     /// Takes indexes without a signature. Packages are still checked against their index.
     #[arg(long)]

@@ -15,7 +15,7 @@ use oci::ImageReference;
 use rebuild::compare::render_text;
 use std::{path::PathBuf, sync::Arc};
 use worker::{
-    material::{ContentStore, store::STORE_BYTES_MAX_DEFAULT},
+    material::{ContentStore, release_list, store::STORE_BYTES_MAX_DEFAULT},
     pipeline::{
         self, Signers, Workshop,
         verify::{Verified, VerifyOptions},
@@ -42,6 +42,10 @@ pub struct Args {
     /// Reads materials whose URI starts with PREFIX from URL: PREFIX=URL.
     #[arg(long = "mirror", value_parser = policy_file::mirror)]
     mirrors: Vec<Mirror>,
+    /// Where Alpine's release list (releases.json) is: the keys that it names count for repositories
+    /// like https://…/alpine/v3.20/main whose keys the policy leaves to discovery. No default.
+    #[arg(long, value_name = "URL", value_parser = release_list::address)]
+    alpine_releases: Option<String>,
     /// Prints every difference.
     #[arg(long)]
     explain: bool,
@@ -97,7 +101,8 @@ async fn verified(args: Args) -> Outcome {
     };
     let store = Arc::new(store);
     let folder = work.path().to_owned();
-    let workshop = Workshop::new(policy, signers, args.mirrors.clone(), store, folder)?;
+    let mut workshop = Workshop::new(policy, signers, args.mirrors.clone(), store, folder)?;
+    workshop.alpine_releases.clone_from(&args.alpine_releases);
     let options = VerifyOptions { platforms: args.platforms.clone(), keep: args.keep.clone() };
     let spinner = Spinner::new(&format!("looking at {}", args.image));
     let verified = pipeline::verify::verify(&workshop, &reference, &options, &spinner).await;

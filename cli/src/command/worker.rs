@@ -126,6 +126,7 @@ fn init(dir: &Path, coordinator: &str, paths: &InitPaths, operator: &OperatorId)
          coordinator = {coordinator:?}\n{ca}coordinator_key = {key:?}\npolicy = {policy:?}\n\
          operator = \"{operator}\"\n\
          # operator_uri = \"https://operator.example/assay\"   # builder.id of what is signed here\n\
+         # alpine_releases = \"https://…/releases.json\"   # keys of Alpine's repositories\n\
          slots = 1\nexecution_seconds_max = 3600\nmemory_mib_max = 2048\n",
         dir.display()
     );
@@ -180,8 +181,19 @@ async fn doctor(dir: &Path, format: Format) -> Outcome {
     Ok(u8::from(checks.iter().any(|c| !c.good)))
 }
 
-/// The building process: limits itself, reads an order, prints a draft. Has no key.
+/// The building process: limits itself, reads an order, prints a draft. Has no key. What it could
+/// not begin, or not report, says nothing about the image and has an exit code of its own.
 pub fn execute() -> Outcome {
+    match built() {
+        Ok(()) => Ok(0),
+        Err(failure) => {
+            output::say(&format!("error: {failure}"));
+            Ok(child::NOT_RUN)
+        }
+    }
+}
+
+fn built() -> Result<(), Failure> {
     if !child::bind_to_worker()? {
         return Err(Failure::Usage("the worker that started this is gone".into()));
     }
@@ -189,11 +201,18 @@ pub fn execute() -> Outcome {
     std::io::stdin().take(ORDER_BYTES_MAX).read_to_string(&mut input)?;
     let order: Order = serde_json::from_str(&input)?;
     child::confine_self(order.memory_mib_max)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(order.threads.clamp(1, 4))
-        .enable_all()
-        .build()?;
-    let draft = runtime.block_on(daemon::draft::draft(&order));
-    output::json(&draft)?;
-    Ok(0)
+    let draft = runtime(order.threads)?.block_on(daemon::draft::draft(&order));
+    Ok(output::json(&draft)?)
+}
+
+/// Where the system gives no thread, the runtime panics in place of saying so.
+fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    let built = std::panic::catch_unwind(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.clamp(1, 4))
+            .enable_all()
+            .build()
+    });
+    let built = built.map_err(|_| Failure::Usage("expected threads to build with".into()))?;
+    Ok(built?)
 }

@@ -9,6 +9,7 @@
 
 pub mod coordinator;
 pub mod fleet;
+pub mod https;
 
 use harness::registry::{Registry, RegistryOptions};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! Keys of an assembly: what signs indexes, and what lies in `etc/apk/keys`.
 //!
 //! As apko does it: what Alpine's release list names for its repositories, for each architecture by
-//! itself ([`super::release_list`]; where the list is, the call says), what each repository's
+//! itself ([`crate::material::listed`]; where the list is, the call says), what each repository's
 //! `apk-configuration` leads to, then the keyring of configuration and call, files and URLs.
 //! Invariant: a discovered key counts if it came over TLS from its repository's own host (one of the
 //! list: list and key, each from its own), or the policy lists or pins it; anything else ends the
@@ -11,18 +11,18 @@
 use super::{
     AssembleFailure, AssembleProgress, AssembleRequest, AssembleTools,
     recipe::{RecipeFile, read_file},
-    release_list::{LIST_BYTES_MAX, ReleaseList, branch_of},
     repository::BuildRepository,
 };
-use crate::material::{Keys, Material, MaterialError};
+use crate::material::{
+    Keys, Material, MaterialError,
+    listed::ReleaseKeys,
+    release_list::{branch_of, file_name},
+};
 use attest::{
     Digest,
     policy::{KeySource, PackageRepository, Policy, UrlPattern},
 };
-use rebuild::{
-    apk::key::{KEY_FILE_BYTES_MAX, PublicKey},
-    apko::config::architecture,
-};
+use rebuild::apk::key::{KEY_FILE_BYTES_MAX, PublicKey};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -106,8 +106,7 @@ impl AssemblyKeys {
         self.own.get(architecture).unwrap_or(&self.common)
     }
 
-    /// The keys that Alpine's release list names for these branches. A key counts if list and key
-    /// came over TLS from their own hosts, or the policy pins it.
+    /// The keys that Alpine's release list names for these branches, for each architecture.
     async fn by_release_list(
         &mut self,
         tools: &AssembleTools,
@@ -115,57 +114,34 @@ impl AssemblyKeys {
         branches: &BTreeSet<&str>,
         architectures: &[String],
     ) -> Result<(), AssembleFailure> {
-        let read = tools.places.read(list, LIST_BYTES_MAX).await;
-        let (bytes, from) = read.map_err(|error| match error {
+        let opened = ReleaseKeys::open(&tools.places, list).await;
+        let mut releases = opened.map_err(|error| match error {
             MaterialError::Gone { .. } => AssembleFailure::Usage(format!(
                 "expected Alpine's release list at the address of --alpine-releases: {error}"
             )),
             error => error.into(),
         })?;
-        let itself = from == list && list.starts_with("https://");
-        let damaged = |problem| MaterialError::Unavailable { uri: list.to_owned(), problem };
-        let releases = ReleaseList::parse(&bytes).map_err(damaged)?;
-        let today = time::OffsetDateTime::now_utc().date().to_string();
-        let mut read: BTreeMap<String, PublicKey> = BTreeMap::new();
+        let pins = tools.policy.package_repositories.iter().flat_map(|r| &r.pins).copied();
+        let pins: BTreeSet<Digest> = pins.collect();
+        self.materials.push(releases.material.clone());
         for name in architectures {
-            let urls = releases.keys(branches, architecture::apk(name), &today);
-            for url in urls.map_err(damaged)? {
-                if !read.contains_key(&url) {
-                    let key = self.listed(tools, &url, itself).await?;
-                    read.insert(url.clone(), key);
-                }
-                if let Some(key) = read.get(&url) {
-                    let own = self.own.entry(name.clone()).or_default();
-                    own.add(base_name(&url), key.clone(), &url)?;
+            for listed in releases.of(branches, name, &pins).await?.keys {
+                let (uri, from) = (listed.uri, listed.from);
+                let Some(verified_by) = listed.verified_by else {
+                    let problem = "it, or the release list that names it, did not come over TLS \
+                                   from its own host, and no policy pins it";
+                    return Err(MaterialError::Unproven { uri, problem: problem.to_owned() }.into());
+                };
+                let own = self.own.entry(name.clone()).or_default();
+                own.add(file_name(&uri), listed.key.clone(), &uri)?;
+                let (digest, verified_by) = (listed.key.pin(), verified_by.to_owned());
+                let material = Material { uri, digest, from, verified_by };
+                if !self.materials.contains(&material) {
+                    self.materials.push(material);
                 }
             }
         }
         Ok(())
-    }
-
-    async fn listed(
-        &mut self,
-        tools: &AssembleTools,
-        url: &str,
-        list_itself: bool,
-    ) -> Result<PublicKey, AssembleFailure> {
-        let (bytes, from) = tools.places.read(url, KEY_FILE_BYTES_MAX as u64).await?;
-        let verified_by = if pinned(&tools.policy, &bytes) {
-            "pinned by the policy"
-        } else if list_itself && from == url && url.starts_with("https://") {
-            "named by Alpine's release list, both over TLS"
-        } else {
-            let problem = "it, or the release list that names it, did not come over TLS from its \
-                           own host, and no policy pins it";
-            let uri = url.to_owned();
-            return Err(MaterialError::Unproven { uri, problem: problem.to_owned() }.into());
-        };
-        let key = PublicKey::from_file(base_name(url), &bytes).map_err(|error| {
-            MaterialError::Unproven { uri: url.to_owned(), problem: error.to_string() }
-        })?;
-        let (digest, verified_by) = (Digest::of(&bytes), verified_by.to_owned());
-        self.materials.push(Material { uri: url.to_owned(), digest, from, verified_by });
-        Ok(key)
     }
 
     async fn discover(
@@ -207,7 +183,7 @@ impl AssemblyKeys {
             let path = name.strip_prefix("file://").unwrap_or(name);
             (read_file(Path::new(path), KEY_FILE_BYTES_MAX)?, path.to_owned())
         };
-        let base = base_name(name);
+        let base = file_name(name);
         let key = PublicKey::from_file(base, &bytes)
             .map_err(|error| AssembleFailure::Usage(format!("keyring entry {name}: {error}")))?;
         let digest = Digest::of(&bytes);
@@ -227,10 +203,6 @@ impl AssemblyKeys {
         self.materials.push(material);
         Ok(())
     }
-}
-
-fn base_name(uri: &str) -> &str {
-    uri.rsplit('/').next().unwrap_or(uri)
 }
 
 fn pinned(policy: &Policy, file: &[u8]) -> bool {

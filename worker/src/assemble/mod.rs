@@ -12,7 +12,6 @@ pub mod keys;
 pub mod layout;
 pub mod order;
 pub mod recipe;
-mod release_list;
 pub mod repository;
 pub mod result;
 

@@ -8,7 +8,8 @@
 //! of them together by a cgroup or, without one, by looking. What the child prints is bounded; what
 //! it does not print in the right form is never trusted. A limit is said to be exceeded only where
 //! this worker, the process itself or the kernel for this job's own limit found it: a build that
-//! somebody else killed is a [`ChildError`], and the lease is given back.
+//! somebody else killed, or that ends with [`NOT_RUN`], is a [`ChildError`], and the lease is given
+//! back.
 
 use super::{
     cage::{self, Cage},
@@ -46,6 +47,11 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The variable that names the worker's process to its child.
 const PARENT: &str = "ASSAY_WORKER_PID";
 
+/// The exit code of a child that built nothing, or could not say what: it could not read its order,
+/// had no threads, could not write its report. The number is EX_TEMPFAIL of sysexits.h. A build
+/// runs no foreign code, so nothing in an image can bring it about.
+pub const NOT_RUN: u8 = 75;
+
 /// What the child is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +62,8 @@ pub struct Order {
     pub index: Option<Digest>,
     /// The worker's policy file.
     pub policy: PathBuf,
+    /// Where Alpine's release list is.
+    pub alpine_releases: Option<String>,
     /// The content store.
     pub store: PathBuf,
     /// Bound of the content store, MiB.
@@ -118,6 +126,9 @@ pub enum ChildError {
          machine sent it, or the machine ran out of memory"
     )]
     Killed(i32),
+    /// It says itself that it could not do its work here.
+    #[error("expected the build to begin and to report: {0}")]
+    NotRun(String),
     /// It ended well and said nothing that can be read.
     #[error("expected a draft from the build: {0}")]
     Nonsense(serde_json::Error),
@@ -267,6 +278,9 @@ fn read_draft(told: Told, order: &Order) -> Result<Draft, ChildError> {
             return Err(ChildError::Killed(signal));
         }
         Some(signal) => format!("crash-signal-{signal}"),
+        None if told.status.code() == Some(i32::from(NOT_RUN)) => {
+            return Err(ChildError::NotRun(last));
+        }
         None => format!("crash-exit-{}", told.status.code().unwrap_or(-1).unsigned_abs()),
     };
     let detail = if last.is_empty() { "it said nothing".to_owned() } else { last };
@@ -288,6 +302,7 @@ mod tests {
             subject,
             index: None,
             policy: "p".into(),
+            alpine_releases: None,
             store: "s".into(),
             store_mib_max: 1,
             work,
@@ -431,6 +446,12 @@ mod tests {
                 "{signal}: {draft:?}"
             );
         }
+        // Nor does one that could not begin, or could not say what came of it.
+        let draft = run("cat >/dev/null; echo 'no threads' >&2; exit 75", 60_000).await;
+        assert!(
+            matches!(draft, Err(ChildError::NotRun(ref why)) if why == "no threads"),
+            "{draft:?}"
+        );
         let (_dir, work) = folder();
         let nothing = Launcher { program: "/nonexistent/assay".into(), arguments: Vec::new() };
         let draft = execute(&nothing, &order(work), Duration::from_secs(60)).await;

@@ -3,6 +3,7 @@
 //! Invariant: unknown keys are refused; paths are relative to the file. No secret is in it: the key
 //! is a file of its own.
 
+use crate::material::release_list;
 use attest::{id::OperatorId, key::PublicKey, policy::Policy};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -47,6 +48,10 @@ pub struct WorkerConfig {
     pub coordinator_key: PathBuf,
     /// This worker's own policy: a recipe outside it is refused.
     pub policy: PathBuf,
+    /// Where Alpine's release list is: the keys that it names count for repositories of Alpine's
+    /// shape whose keys the policy leaves to discovery.
+    #[serde(default)]
+    pub alpine_releases: Option<String>,
     /// The operator that vouches for this worker.
     pub operator: OperatorId,
     /// The operator's own URI, the `builder.id` of what is signed here.
@@ -107,6 +112,10 @@ impl Loaded {
         let config: WorkerConfig = toml::from_str(&read_text(&path)?).map_err(|error| {
             ConfigError::Invalid { path: path.clone(), problem: error.to_string() }
         })?;
+        if let Some(list) = &config.alpine_releases {
+            release_list::address(list)
+                .map_err(|problem| ConfigError::Invalid { path: path.clone(), problem })?;
+        }
         let policy_path = folder.join(&config.policy);
         let policy = read_policy(&policy_path)?;
         let key_path = folder.join(&config.coordinator_key);

@@ -49,6 +49,7 @@ async fn prepared(order: &Order) -> Result<(Workshop, Examined), String> {
     let workshop = Workshop::new(Arc::new(policy), Signers::Policy, Vec::new(), store, work);
     let mut workshop = workshop.map_err(|e| e.to_string())?;
     workshop.threads = order.threads.max(1);
+    workshop.alpine_releases.clone_from(&order.alpine_releases);
     let root = order.index.unwrap_or(order.subject.digest);
     let reference: ImageReference = format!("{}@{root}", order.subject.repository)
         .parse()

@@ -395,6 +395,7 @@ impl Worker {
             subject: offer.announce.subject.clone(),
             index: offer.announce.index,
             policy: self.loaded.policy_path.clone(),
+            alpine_releases: config.alpine_releases.clone(),
             store: self.loaded.store_folder(),
             store_mib_max: config.store_mib_max,
             work: work.clone(),

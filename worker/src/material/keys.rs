@@ -2,11 +2,17 @@
 //!
 //! apko finds them itself (apko-assembly, 6.3): `GET <repository>/apk-configuration` names a
 //! `jwks_uri`, each RSA key of which becomes `<kid>.rsa.pub`. Here the same is done, and each key
-//! must be pinned by the policy, or come over TLS from the repository's own host.
+//! must be pinned by the policy, or come over TLS from the repository's own host. For repositories
+//! of Alpine's shape the keys of Alpine's release list are added where a call says where that list
+//! is ([`super::listed`]).
 //! Invariant: a key never comes from the published image. A key that came through a mirror counts
 //! only if the policy pins it: a mirror changes where bytes come from, not who is trusted.
 
-use super::{Material, MaterialError, Places};
+use super::{
+    ContentStore, Material, MaterialError, Places, StoreError,
+    listed::{ReleaseKeys, no_source},
+    release_list::branch_of,
+};
 use attest::{
     Digest, Gap, GapCode,
     policy::{KeySource, PackageRepository, Policy},
@@ -37,14 +43,28 @@ pub struct Keys {
     pub ring: KeyRing,
     /// Every key that discovery gave or the policy listed, by file name.
     pub known: BTreeMap<String, DiscoveredKey>,
-    /// True if every repository's list is said to be complete and was there: a key in the image that
-    /// is not in `known` is then a divergence, otherwise a gap.
-    pub complete: bool,
-    /// Pins of the policy for these repositories. A pinned key that discovery does not give today
-    /// was given on another day: in an image it is no divergence.
-    pub pins: BTreeSet<Digest>,
     /// Keys that discovery gave and nobody vouches for: where they were, with their names.
     pub refused: Vec<String>,
+    /// Release lists that keys came from, with their bytes.
+    pub lists: Vec<(Material, Vec<u8>)>,
+    complete: bool,
+    /// Repositories that have no discovery of their own.
+    silent: BTreeSet<String>,
+    pins: BTreeSet<Digest>,
+    retired: BTreeSet<String>,
+}
+
+/// What is known of keys that discovery does not give today.
+#[derive(Debug, Clone, Default)]
+pub struct OtherKeys {
+    /// True if every repository's list is said to be complete and was there: a key in the image that
+    /// nobody gave is then a divergence, otherwise a gap.
+    pub complete: bool,
+    /// The policy's pins of keys that nobody gave today. One of them was given on another day: in
+    /// an image it is no divergence.
+    pub pins: BTreeSet<Digest>,
+    /// File names of keys that a release list calls deprecated: given until some day before.
+    pub retired: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -81,10 +101,68 @@ impl Keys {
         Ok(keys)
     }
 
-    /// The policy's pins of keys that nobody gave today.
-    pub fn pins_not_given(&self) -> BTreeSet<Digest> {
+    /// What an image may hold beside these keys.
+    pub fn others(&self) -> OtherKeys {
         let given: BTreeSet<Digest> = self.known.values().map(|known| known.key.pin()).collect();
-        self.pins.difference(&given).copied().collect()
+        OtherKeys {
+            complete: self.complete && self.silent.is_empty(),
+            pins: self.pins.difference(&given).copied().collect(),
+            retired: self.retired.clone(),
+        }
+    }
+
+    /// Adds the keys that Alpine's release list names today for those of these repositories that
+    /// are of Alpine's shape and whose keys the policy leaves to discovery. A list that cannot be
+    /// used says nothing about the image.
+    pub async fn add_listed(
+        &mut self,
+        policy: &Policy,
+        places: &Places,
+        list: &str,
+        repositories: &[String],
+        arch: &str,
+    ) -> Result<(), MaterialError> {
+        let mut branches: BTreeMap<&str, Vec<&String>> = BTreeMap::new();
+        let mut pins = BTreeSet::new();
+        for repository in repositories {
+            let rule = policy.package_repository_for(repository);
+            let rule = rule.filter(|rule| rule.keys == KeySource::Discovery);
+            if let (Some(branch), Some(rule)) = (branch_of(repository), rule) {
+                branches.entry(branch).or_default().push(repository);
+                pins.extend(&rule.pins);
+            }
+        }
+        if branches.is_empty() {
+            return Ok(());
+        }
+        let opened = ReleaseKeys::open(places, list).await;
+        let mut releases = opened.map_err(|error| no_source(list, error))?;
+        for (branch, repositories) in branches {
+            let found = releases.of(&[branch].into(), arch, &pins).await?;
+            let mut whole = !found.keys.is_empty();
+            for listed in found.keys {
+                let Some(verified_by) = listed.verified_by else {
+                    whole = false;
+                    self.refused.push(listed.uri);
+                    continue;
+                };
+                let (name, file) = (listed.key.name().to_owned(), listed.key.file().to_vec());
+                self.add(&name, &file, &listed.uri, listed.from, verified_by, false)?;
+            }
+            if whole {
+                self.silent.retain(|silent| !repositories.contains(&silent));
+            }
+            self.retired.extend(found.retired);
+        }
+        self.lists.push((releases.material, releases.bytes));
+        Ok(())
+    }
+
+    /// Keeps every key and every list in the store, on record with what vouched for it.
+    pub fn archive(&self, store: &ContentStore) -> Result<(), StoreError> {
+        let known = self.known.values().map(|known| (&known.material, known.key.file()));
+        let lists = self.lists.iter().map(|(material, bytes)| (material, bytes.as_slice()));
+        known.chain(lists).try_for_each(|(material, bytes)| store.archive(material, bytes))
     }
 
     async fn by_discovery(
@@ -93,9 +171,15 @@ impl Keys {
         places: &Places,
         repository: &str,
     ) -> Result<(), MaterialError> {
+        // What is certainly not there gives no key, as for apko. That is no input that is gone: what
+        // the missing keys signed is unproven, and nobody knows which they were.
         let uri = format!("{repository}/apk-configuration");
-        let Some((bytes, _)) = self.there(places.read(&uri, CONFIGURATION_BYTES_MAX).await)? else {
-            return Ok(());
+        let bytes = match places.read(&uri, CONFIGURATION_BYTES_MAX).await {
+            Err(MaterialError::Gone { .. }) => {
+                self.silent.insert(repository.to_owned());
+                return Ok(());
+            }
+            read => read?.0,
         };
         let parsed: AlpineConfiguration =
             serde_json::from_slice(&bytes).map_err(|error| MaterialError::Unproven {
@@ -103,8 +187,13 @@ impl Keys {
                 problem: format!("expected JSON with a jwks_uri: {error}"),
             })?;
         let Some(jwks_uri) = parsed.jwks_uri.filter(|u| !u.is_empty()) else { return Ok(()) };
-        let read = places.read(&jwks_uri, JWKS_BYTES_MAX as u64).await;
-        let Some((bytes, from)) = self.there(read)? else { return Ok(()) };
+        let (bytes, from) = match places.read(&jwks_uri, JWKS_BYTES_MAX as u64).await {
+            Err(MaterialError::Gone { .. }) => {
+                self.complete = false;
+                return Ok(());
+            }
+            read => read?,
+        };
         let unproven = |problem: String| MaterialError::Unproven { uri: jwks_uri.clone(), problem };
         let found = keys_from_jwks(&bytes).map_err(|error| unproven(error.to_string()))?;
         let same_host = host(&jwks_uri).is_some() && host(&jwks_uri) == host(repository);
@@ -122,19 +211,6 @@ impl Keys {
             self.add(key.name(), key.file(), &jwks_uri, from.clone(), verified_by, false)?;
         }
         Ok(())
-    }
-
-    /// A part of discovery that is certainly not there gives no key, as for apko. That is no input
-    /// that is gone: what the missing keys signed is unproven, and nobody knows which they were.
-    fn there<T>(&mut self, read: Result<T, MaterialError>) -> Result<Option<T>, MaterialError> {
-        match read {
-            Ok(read) => Ok(Some(read)),
-            Err(MaterialError::Gone { .. }) => {
-                self.complete = false;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Key files that the recipe lists by URL. The recipe is attested, the file behind the URL is

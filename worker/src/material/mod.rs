@@ -6,14 +6,16 @@
 //! from, never what is accepted. Nothing here ever reads the published image.
 
 pub mod keys;
+pub mod listed;
 pub mod packages;
 pub mod place;
+pub mod release_list;
 pub mod spool;
 pub mod store;
 pub mod unpacked;
 mod unpacking;
 
-pub use keys::{DiscoveredKey, Keys};
+pub use keys::{DiscoveredKey, Keys, OtherKeys};
 pub use packages::{Gathered, PackageProof, PackageRequest};
 pub use place::{Found, Places};
 pub use store::{ContentStore, StoreError};

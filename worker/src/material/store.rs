@@ -11,7 +11,7 @@
 //! It must never delete what another process has open for reading in a way that breaks it (unlinked
 //! files stay readable) and never grow past its bound by more than the file being written.
 
-use super::unpacked::UnpackedStore;
+use super::{Material, unpacked::UnpackedStore};
 use attest::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -214,6 +214,23 @@ impl ContentStore {
         escrow.name(&path)?;
         let synced = File::open(folder).and_then(|f| f.sync_all());
         synced.map_err(StoreError::io("sync the folder", folder))
+    }
+
+    /// Keeps a small input that was proven, with a note of it, to be found again under its URI.
+    pub fn archive(&self, material: &Material, bytes: &[u8]) -> Result<(), StoreError> {
+        let Material { uri, digest, from, verified_by } = material;
+        if !self.path_of(digest).exists() {
+            self.insert(bytes, from, bytes.len() as u64, Some(digest))?;
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let record = BlobRecord {
+            uri: uri.clone(),
+            from: from.clone(),
+            verified_by: verified_by.clone(),
+            stored_at: now.map_or(0, |since| since.as_secs()),
+        };
+        self.record(digest, &record)?;
+        self.remember(uri, digest)
     }
 
     /// Notes where a blob came from; an earlier note stays.

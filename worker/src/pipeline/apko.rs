@@ -18,7 +18,7 @@ use super::{
     verify::{Fetched, Progress, VerifyOptions},
 };
 use crate::{
-    material::{Gathered, Keys, MaterialError, PackageRequest, packages::Shelf},
+    material::{Gathered, Keys, MaterialError, OtherKeys, PackageRequest, packages::Shelf},
     report::PlatformReport,
 };
 use attest::{Gap, GapCode, Platform, recipe::Recipe};
@@ -30,7 +30,7 @@ use rebuild::{
     },
     compare::{Options, compare},
 };
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 /// Rebuilds under one recipe and compares. Never fails: what went wrong is the answer.
 pub async fn attempt(
@@ -113,7 +113,7 @@ async fn fill(
         lacking
     } else {
         let explanation = &built.comparison.explanation;
-        let gap = hints::only_unknown_keys(explanation, &clues, made.keys_complete, &made.pins);
+        let gap = hints::only_unknown_keys(explanation, &clues, &made.other_keys);
         gap.into_iter().collect()
     };
     if !gaps.is_empty() {
@@ -146,8 +146,19 @@ async fn gather(
 ) -> Result<(Keys, Gathered), MaterialError> {
     let repositories = config.repositories_for_build();
     let mut keys = Keys::discover(&workshop.policy, &workshop.places, &repositories).await?;
+    let arch = platform.architecture_with_variant();
+    if let Some(list) = &workshop.alpine_releases {
+        let (policy, places) = (&workshop.policy, &workshop.places);
+        keys.add_listed(policy, places, list, &repositories, &arch).await?;
+    }
     let keyring = &config.contents.keyring;
     keys.add_keyring(&workshop.policy, &workshop.places, keyring).await?;
+    let (found, store) = (keys.clone(), Arc::clone(&workshop.store));
+    let archived = tokio::task::spawn_blocking(move || found.archive(&store)).await;
+    archived.map_err(|error| MaterialError::Unavailable {
+        uri: "the content store".to_owned(),
+        problem: error.to_string(),
+    })??;
     let wanted = locked_packages(config)?;
     let shelf = Shelf {
         places: &workshop.places,
@@ -156,8 +167,8 @@ async fn gather(
         spool: published.folder.path(),
         escrow_local: true,
     };
-    let arch = platform.architecture_with_variant();
-    let gathered = shelf.gather(&repositories, &arch, &wanted).await?;
+    let mut gathered = shelf.gather(&repositories, &arch, &wanted).await?;
+    gathered.materials.extend(keys.lists.iter().map(|(material, _)| material.clone()));
     Ok((keys, gathered))
 }
 
@@ -251,8 +262,7 @@ struct Made {
     searched: Vec<FoundFlag>,
     epoch: Option<i64>,
     key_materials: Vec<crate::material::Material>,
-    keys_complete: bool,
-    pins: BTreeSet<attest::Digest>,
+    other_keys: OtherKeys,
     index_part: IndexPart,
 }
 
@@ -454,8 +464,7 @@ impl Job {
             searched,
             epoch,
             key_materials: keys.materials.clone(),
-            keys_complete: self.keys.complete,
-            pins: self.keys.pins_not_given(),
+            other_keys: self.keys.others(),
             index_part,
         })
     }

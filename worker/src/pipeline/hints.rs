@@ -8,14 +8,14 @@
 //! was chosen against our own order is named with every path that it decided.
 
 use super::{apko::PackageList, attempt::UsedHint, clues::Clues};
-use crate::material::{Gathered, Keys, Material};
-use attest::{Digest, Gap, GapCode, policy::Policy};
+use crate::material::{Gathered, Keys, Material, OtherKeys};
+use attest::{Gap, GapCode, policy::Policy};
 use rebuild::{
     apk::resolver::{Repository, Resolver, Rules},
     apko::{Assembly, ImageConfiguration},
     compare::Explanation,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Where apko puts the keys that may sign packages.
 const KEYS_FOLDER: &str = "etc/apk/keys";
@@ -193,14 +193,14 @@ pub fn keys(keys: &Keys, clues: &Clues) -> KeyChoice {
 }
 
 /// The gap of an image that differs in nothing but keys that no listed source vouches for: where the
-/// lists are not complete; where they are, only for keys that the policy pins, which discovery gave
-/// on another day. None where anything else differs, or where what was added is not just as
-/// discovery would have put it there: the file of a key, readable, without privileges.
+/// lists are not complete; where they are, only for keys that the policy pins or a release list
+/// calls deprecated, which discovery gave on another day. None where anything else differs, or where
+/// what was added is not just as discovery would have put it there: the file of a key, readable,
+/// without privileges.
 pub fn only_unknown_keys(
     explanation: &Explanation,
     clues: &Clues,
-    complete: bool,
-    pins: &BTreeSet<Digest>,
+    others: &OtherKeys,
 ) -> Option<Gap> {
     if !explanation.only_adds_below(KEYS_FOLDER) {
         return None;
@@ -208,8 +208,11 @@ pub fn only_unknown_keys(
     let paths: Vec<&str> = explanation.events.iter().filter_map(|e| e.path.as_deref()).collect();
     let is_key = |path: &&str| {
         let name = path.strip_prefix(KEYS_FOLDER).and_then(|rest| rest.strip_prefix('/'));
-        let seen = name.and_then(|name| clues.keys.get(name));
-        seen.is_some_and(|seen| seen.plain && (!complete || pins.contains(&seen.pin)))
+        let seen = name.and_then(|name| Some((name, clues.keys.get(name)?)));
+        seen.is_some_and(|(name, seen)| {
+            let of_another_day = others.pins.contains(&seen.pin) || others.retired.contains(name);
+            seen.plain && (!others.complete || of_another_day)
+        })
     };
     if !paths.iter().all(is_key) {
         return None;

@@ -37,6 +37,9 @@ pub struct Workshop {
     pub signers: Signers,
     /// Mirrors and network.
     pub places: Arc<Places>,
+    /// Where Alpine's release list is: its keys count for repositories of Alpine's shape whose
+    /// keys the policy leaves to discovery.
+    pub alpine_releases: Option<String>,
     /// Inputs by digest.
     pub store: Arc<ContentStore>,
     /// Where temporary files go.
@@ -57,7 +60,7 @@ impl Workshop {
         let all = mirrors.into_iter().chain(policy.mirrors.iter().cloned()).collect();
         let places = Arc::new(Places::new(all, &network(&policy))?);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { policy, signers, places, store, work, threads })
+        Ok(Self { policy, signers, places, alpine_releases: None, store, work, threads })
     }
 }
 

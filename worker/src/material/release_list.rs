@@ -4,20 +4,21 @@
 //! For a repository `https://…/alpine/<branch>/<name>` apko adds every key that the list names for
 //! the branch and the architecture and that is not deprecated today.
 //! Invariant: pure, the day comes from outside; the list decides which URLs are read, never whether
-//! a key counts ([`super::keys`]). An entry of another form is an error: a key that is left out in
+//! a key counts ([`super::listed`]). An entry of another form is an error: a key that is left out in
 //! silence would make another image.
 
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use url::{Host, Url};
 
 /// Largest list: 30 branches with 10 architectures, 5 keys and 20 releases each are 600 KB.
-pub(super) const LIST_BYTES_MAX: u64 = 8 << 20;
+pub(crate) const LIST_BYTES_MAX: u64 = 8 << 20;
 /// Most keys of one architecture: three branches at once, with 20 each.
 const KEYS_MAX: usize = 64;
 
 /// The list, as far as it is read.
 #[derive(Debug, Deserialize)]
-pub(super) struct ReleaseList {
+pub(crate) struct ReleaseList {
     release_branches: Vec<Branch>,
 }
 
@@ -37,23 +38,25 @@ struct ListedKey {
 
 impl ReleaseList {
     /// Reads the list.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let wrong = |e| format!("expected Alpine's list of releases as JSON: {e}");
         serde_json::from_slice(bytes).map_err(wrong)
     }
 
     /// The keys of these branches for an architecture in apk's words, each once, in the list's
     /// order. `today` is `YYYY-MM-DD` in UTC.
-    pub(super) fn keys(
+    pub(crate) fn keys(
         &self,
         branches: &BTreeSet<&str>,
         arch: &str,
         today: &str,
-    ) -> Result<Vec<String>, String> {
-        let mut urls: Vec<String> = Vec::new();
+    ) -> Result<NamedKeys, String> {
+        let (mut urls, mut retired): (Vec<String>, BTreeSet<String>) = Default::default();
         let named =
             self.release_branches.iter().filter(|b| branches.contains(b.rel_branch.as_str()));
         for key in named.filter_map(|branch| branch.keys.get(arch)).flatten() {
+            // The list writes the @ of the keys' names as a quoted space; apko mends it like this.
+            let url = key.url.replace("%20", "@");
             let since = key.deprecated_since.as_deref().filter(|since| !since.is_empty());
             if let Some(since) = since {
                 if !is_day(since) {
@@ -61,11 +64,10 @@ impl ReleaseList {
                 }
                 // From the first moment of that day on.
                 if since <= today {
+                    retired.insert(file_name(&url).to_owned());
                     continue;
                 }
             }
-            // The list writes the @ of the keys' names as a quoted space; apko mends it like this.
-            let url = key.url.replace("%20", "@");
             if !urls.contains(&url) {
                 urls.push(url);
             }
@@ -74,12 +76,47 @@ impl ReleaseList {
             let found = urls.len();
             return Err(format!("expected at most {KEYS_MAX} keys for {arch}, found {found}"));
         }
-        Ok(urls)
+        Ok(NamedKeys { urls, retired })
     }
 }
 
+/// What the list says of a branch and an architecture.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NamedKeys {
+    /// Where the keys of today are.
+    pub(crate) urls: Vec<String>,
+    /// Names of the files of keys that were in use until some day before.
+    pub(crate) retired: BTreeSet<String>,
+}
+
+/// The name under which the file of a URL lies in `etc/apk/keys`.
+pub(crate) fn file_name(url: &str) -> &str {
+    url.rsplit('/').next().unwrap_or(url)
+}
+
+/// Reads the address of a list: over TLS, or of this machine.
+pub fn address(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).ok();
+    let of_this_machine = |url: &Url| match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    let good = url.is_some_and(|url| match url.scheme() {
+        "https" => url.has_host(),
+        "http" => of_this_machine(&url),
+        _ => false,
+    });
+    good.then(|| text.to_owned()).ok_or_else(|| {
+        format!(
+            "expected https://… of Alpine's release list (http:// of this machine), found {text:?}"
+        )
+    })
+}
+
 /// The branch of a repository of Alpine's shape: `v3.20` of `https://…/alpine/v3.20/main`.
-pub(super) fn branch_of(base: &str) -> Option<&str> {
+pub(crate) fn branch_of(base: &str) -> Option<&str> {
     let path = base.strip_prefix("https://").or_else(|| base.strip_prefix("http://"))?;
     let (path, name) = path.rsplit_once('/')?;
     let (path, branch) = path.rsplit_once('/')?;
@@ -123,7 +160,7 @@ mod tests {
     fn keys_by_branch_architecture_and_day() {
         let keys = |branches: &[&str], arch: &str| {
             let branches = branches.iter().copied().collect();
-            let urls = list().keys(&branches, arch, "2026-11-26").unwrap();
+            let urls = list().keys(&branches, arch, "2026-11-26").unwrap().urls;
             let name = |url: &String| url.rsplit('/').next().unwrap().to_owned();
             urls.iter().map(name).collect::<Vec<_>>()
         };
@@ -132,6 +169,18 @@ mod tests {
         assert_eq!(keys(&["edge", "v3.20"], "x86_64"), ["a", "b@lists-1", "soon"]);
         for (branch, arch) in [("v2.1", "x86_64"), ("v9", "x86_64"), ("v3.20", "s390x")] {
             assert!(keys(&[branch], arch).is_empty(), "{branch} {arch}");
+        }
+        let named = list().keys(&["v3.20"].into(), "x86_64", "2026-11-26").unwrap();
+        assert_eq!(named.retired, ["old".to_owned(), "today".to_owned()].into());
+    }
+
+    #[test]
+    fn addresses_are_of_tls_or_of_this_machine() {
+        for good in ["https://a.test/releases.json", "http://127.0.0.1:8/r", "http://[::1]/r"] {
+            assert_eq!(address(good).unwrap(), good);
+        }
+        for bad in ["http://a.test/r", "http://10.0.0.1/r", "file:///r", "/r", "", "https://"] {
+            assert!(address(bad).is_err(), "{bad}");
         }
     }
 
@@ -143,6 +192,7 @@ mod tests {
                 serde_json::json!({"release_branches": [{"rel_branch": "edge", "keys": keys}]});
             ReleaseList::parse(list.to_string().as_bytes())
                 .and_then(|list| list.keys(&["edge"].into(), "x86_64", "2026-11-26"))
+                .map(|named| named.urls)
         };
         let since = |since: &str| {
             branch(serde_json::json!({"x86_64": [{"url": "u", "deprecated_since": since}]}))
