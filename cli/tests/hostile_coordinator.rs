@@ -19,7 +19,7 @@ use bench::{
 };
 use harness::registry::{Fault, What};
 use proto::v1;
-use std::{fs, path::PathBuf, process::Stdio};
+use std::{fs, path::PathBuf, process::Stdio, sync::Arc};
 use tokio::process::Child;
 
 /// A registry, a scripted coordinator, and a worker's folder.
@@ -101,14 +101,14 @@ impl Scene {
     }
 
     /// Offers a job and waits for what the worker signs about it.
-    async fn answered(&self, lease: LeaseId, offered: v1::Offer) -> Observation {
+    async fn answered(&self, lease: LeaseId, offered: v1::Offer) -> Arc<Observation> {
         self.coordinator.change(|state| state.offers.push_back(offered));
         observed(&self.coordinator.result(&lease, 0).await)
     }
 }
 
 /// The observation of a result, after its signature was checked.
-fn observed(result: &v1::SubmitRequest) -> Observation {
+fn observed(result: &v1::SubmitRequest) -> Arc<Observation> {
     let envelope = Envelope::parse(&result.envelope).unwrap();
     Observation::read(&envelope).unwrap()
 }

@@ -13,6 +13,7 @@
 
 mod check;
 mod facts;
+mod known;
 mod wire;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::{
     record::Random32,
     time::Timestamp,
 };
+use std::sync::Arc;
 
 /// The build type of an OUTPUT observation.
 pub const BUILD_TYPE: &str = "urn:assay:rebuild:v1";
@@ -142,12 +144,24 @@ impl Observation {
 
     /// Reads an observation from an envelope: its structure only. The signature is not looked at,
     /// because only the judge knows which key speaks for which worker.
-    pub fn read(envelope: &Envelope) -> Result<Self, ObservationError> {
+    pub fn read(envelope: &Envelope) -> Result<Arc<Self>, ObservationError> {
         let signatures = envelope.signatures.len();
         if signatures != 1 {
             return Err(ObservationError::Signatures(signatures));
         }
-        Self::decode(&envelope.payload_type, &envelope.payload)
+        let id = envelope.observation_id();
+        if let Some(known) = known::get(&id) {
+            return Ok(known);
+        }
+        let read = Arc::new(Self::decode(&envelope.payload_type, &envelope.payload)?);
+        known::keep(id, &read, envelope.payload.len());
+        Ok(read)
+    }
+
+    /// When the worker's clock says that it was made, and nothing else: for tables over thousands of
+    /// observations that were read in full when they were filed.
+    pub fn time_in(envelope: &Envelope) -> Option<Timestamp> {
+        wire::observed_at(&envelope.payload)
     }
 
     /// Reads an observation from a payload, see [`Observation::read`].

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
 /// One OUTPUT observation, the same each time.
-fn sample() -> Observation {
+pub(super) fn sample() -> Observation {
     let mut runner = TestRunner::deterministic();
     let mut sample = observation().new_tree(&mut runner).unwrap().current();
     let layers = [(Digest::of(b"layer"), 12)];
@@ -43,7 +43,7 @@ fn only_the_workers_own_key_signs() {
     observation.worker = WorkerId(key.public().id());
     let envelope = observation.sign(&key).unwrap();
     envelope.verify(key.public()).unwrap();
-    assert_eq!(Observation::read(&envelope).unwrap(), observation);
+    assert_eq!(*Observation::read(&envelope).unwrap(), observation);
     // Two signatures of one observation are one observation.
     let again = observation.sign(&key).unwrap();
     assert_ne!(envelope, again);
@@ -176,6 +176,7 @@ proptest! {
         let (payload_type, payload) = observation.encode().unwrap();
         let read = Observation::decode(payload_type, &payload).unwrap();
         prop_assert_eq!(&read, &observation);
+        prop_assert_eq!(wire::observed_at(&payload), Some(read.observed_at));
         prop_assert_eq!(read.encode().unwrap().1, payload);
     }
 

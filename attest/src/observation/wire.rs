@@ -302,6 +302,31 @@ fn fixed(field: &'static str, expected: &str, found: &str) -> Result<(), Observa
     Err(ObservationError::Fixed { field, expected: expected.to_owned(), found })
 }
 
+/// `observed_at` of either form, the rest skipped.
+pub(super) fn observed_at(payload: &[u8]) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Times {
+        observed_at: Timestamp,
+    }
+    #[derive(Deserialize)]
+    struct Definition {
+        #[serde(rename = "internalParameters")]
+        facts: Times,
+    }
+    #[derive(Deserialize)]
+    struct Predicate {
+        #[serde(rename = "buildDefinition")]
+        definition: Definition,
+    }
+    #[derive(Deserialize)]
+    struct Either {
+        predicate: Option<Predicate>,
+        facts: Option<Times>,
+    }
+    let Either { predicate, facts } = serde_json::from_slice(payload).ok()?;
+    Some(predicate.map(|p| p.definition.facts).or(facts)?.observed_at)
+}
+
 /// What the payload says. The caller compares it with its encoding.
 pub(super) fn decode(payload_type: &str, payload: &[u8]) -> Result<Observation, ObservationError> {
     match payload_type {

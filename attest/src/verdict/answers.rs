@@ -21,7 +21,10 @@ use crate::{
     observation::{Environment, Hint, Observation, Outcome},
     policy::Quorum,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What an observation says about the published image.
 #[derive(Debug)]
@@ -83,14 +86,14 @@ pub(super) struct Question<'a> {
 /// An observation that its worker signed, and that stands at its time.
 struct Authentic {
     id: ObservationId,
-    observation: Observation,
+    observation: Arc<Observation>,
     leased: Result<Option<Digest>, Why>,
     record: Digest,
 }
 
 /// Every observation of the set that can be read, with those that cannot.
 pub(super) struct Readings<'a> {
-    read: Vec<(ObservationId, &'a Envelope, Observation)>,
+    read: Vec<(ObservationId, &'a Envelope, Arc<Observation>)>,
     malformed: Vec<(ObservationId, String)>,
 }
 
@@ -251,9 +254,9 @@ impl Answers {
             against,
             built: observation.output().map(|output| output.manifest),
             records: [Some(record), lease].into_iter().flatten().collect(),
-            operator: observation.operator,
-            hints: observation.hints,
-            environment: observation.environment,
+            operator: observation.operator.clone(),
+            hints: observation.hints.clone(),
+            environment: observation.environment.clone(),
         });
     }
 

@@ -11,6 +11,7 @@ use super::index::Index;
 use super::mark;
 use super::sled::SledTables;
 use super::tables::{MemoryTables, TableError};
+use super::write_behind::WriteBehind;
 use super::{IndexError, StoreError};
 use crate::journal::{JournalError, Log, MemoryDisk, OnFatal, Options, Reader, RealDisk, Recovery};
 use crate::queue::Limits;
@@ -30,7 +31,7 @@ pub const INDEX_FOLDER: &str = "index";
 const FRESH_FOLDER: &str = "index.new";
 
 /// A store on files.
-pub type FileStore = Embedded<RealDisk, SledTables>;
+pub type FileStore = Embedded<RealDisk, WriteBehind<SledTables>>;
 /// A store in memory.
 pub type MemoryStore = Embedded<MemoryDisk, MemoryTables>;
 
@@ -117,11 +118,12 @@ fn follow(
     folder: &Path,
     reader: &Reader<RealDisk>,
     progress: &mut impl FnMut(JournalPosition, JournalPosition),
-) -> Result<Index<SledTables>, StoreError> {
+) -> Result<Index<WriteBehind<SledTables>>, StoreError> {
     let end = reader.end();
     let start = reader.chain_at(JournalPosition(0))?.unwrap_or(Digest::from_raw([0; 32]));
-    let followed = catch_unwind(AssertUnwindSafe(|| -> Result<Index<SledTables>, StoreError> {
-        let index = Index::open(SledTables::open(folder)?, &reader.journal(), start)?;
+    let followed = catch_unwind(AssertUnwindSafe(|| {
+        let tables = WriteBehind::over(SledTables::open(folder)?)?;
+        let index = Index::open(tables, &reader.journal(), start)?;
         catch_up(&index, reader, |at| progress(at, end))?;
         Ok(index)
     }));

@@ -17,12 +17,16 @@ use attest::{
     id::{JobId, JournalPosition, LeaseId, ObservationId},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Rows that one question may ask for.
 pub const PAGE_MAX: usize = 10_000;
+
+/// Jobs that are remembered as they were folded last, and the bytes of the longest: 16 MiB of rows.
+const RECENT_MAX: usize = 4096;
+const RECENT_BYTES_MAX: usize = 4096;
 
 /// Bytes of a job in one row: sled keeps rows of up to 100 KB well.
 const PIECE_BYTES: usize = 64_000;
@@ -47,6 +51,15 @@ fn doubt(why: impl ToString) -> IndexError {
 pub struct Index<T: Tables> {
     tables: T,
     state: Mutex<State>,
+    /// Jobs of the newest batches as their rows say: a job's next transition comes soon.
+    recent: Mutex<HashMap<JobId, Arc<Kept>>>,
+}
+
+/// A job, and in how many rows it lies.
+#[derive(Debug)]
+struct Kept {
+    job: Job,
+    pieces: u8,
 }
 
 #[derive(Debug, Clone)]
@@ -57,6 +70,7 @@ struct State {
 
 /// Writes of a batch that is being followed, over the tables.
 struct Batch<'a, T: Tables> {
+    index: &'a Index<T>,
     tables: &'a T,
     writes: Writes,
     jobs: BTreeMap<JobId, Job>,
@@ -91,7 +105,8 @@ impl<T: Tables> Index<T> {
             )));
         }
         let totals = read_totals(&tables)?;
-        Ok(Self { tables, state: Mutex::new(State { reached, totals }) })
+        let recent = Mutex::default();
+        Ok(Self { tables, state: Mutex::new(State { reached, totals }), recent })
     }
 
     /// How far it followed.
@@ -115,6 +130,7 @@ impl<T: Tables> Index<T> {
         let mut state = self.state();
         let mut reached = state.reached.clone();
         let mut batch = Batch {
+            index: self,
             tables: &self.tables,
             writes: Writes::new(),
             jobs: BTreeMap::new(),
@@ -138,10 +154,39 @@ impl<T: Tables> Index<T> {
             before = Some(record);
         }
         reached.chain = last.chain;
-        batch.finish(&reached)?;
+        let kept = batch.finish(&reached)?;
         self.tables.commit(&batch.writes)?;
         *state = State { reached, totals: batch.totals };
+        self.remember(kept);
         Ok(())
+    }
+
+    fn recent(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Kept>>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in jobs as they are in the tables now. All that is known is forgotten at once when there
+    /// is no room: it is read again.
+    fn remember(&self, kept: Vec<(JobId, Option<Kept>)>) {
+        let mut recent = self.recent();
+        if recent.len() + kept.len() > RECENT_MAX {
+            recent.clear();
+        }
+        for (id, kept) in kept {
+            match kept {
+                Some(kept) => recent.insert(id, Arc::new(kept)),
+                None => recent.remove(&id),
+            };
+        }
+    }
+
+    /// The job as the tables have it.
+    fn kept(&self, id: &JobId) -> Result<Option<Arc<Kept>>, IndexError> {
+        let recent = self.recent().get(id).cloned();
+        match recent {
+            Some(kept) => Ok(Some(kept)),
+            None => Ok(read_job(&self.tables, id)?.map(Arc::new)),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -150,7 +195,9 @@ impl<T: Tables> Index<T> {
 
     /// A job's state.
     pub fn job(&self, id: &JobId) -> Result<Option<Job>, IndexError> {
-        Ok(read_job(&self.tables, id)?.map(|(job, _)| job))
+        Ok(self
+            .kept(id)?
+            .map(|kept| Arc::try_unwrap(kept).map_or_else(|k| k.job.clone(), |k| k.job)))
     }
 
     /// The jobs of an image.
@@ -312,10 +359,10 @@ impl<T: Tables> Index<T> {
     }
 }
 
-/// The job, and in how many rows it lies.
-fn read_job<T: Tables>(tables: &T, id: &JobId) -> Result<Option<(Job, u8)>, IndexError> {
+/// The job as its rows say.
+fn read_job<T: Tables>(tables: &T, id: &JobId) -> Result<Option<Kept>, IndexError> {
     let Some((bytes, pieces)) = read_pieces(tables, id)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(|job| Some((job, pieces))).map_err(doubt)
+    serde_json::from_slice(&bytes).map(|job| Some(Kept { job, pieces })).map_err(doubt)
 }
 
 /// A job that was checked again for years has hundreds of answers: more than one row may hold.
@@ -326,7 +373,7 @@ fn write_pieces(
     id: &JobId,
     bytes: &[u8],
     before: u8,
-) -> Result<(), IndexError> {
+) -> Result<u8, IndexError> {
     let mut next = 0u8;
     for piece in bytes.chunks(PIECE_BYTES) {
         writes.insert(key(b'j', &[id.0.raw(), &[next]]), Some(piece.to_vec()));
@@ -335,7 +382,7 @@ fn write_pieces(
     for left_over in next..before {
         writes.insert(key(b'j', &[id.0.raw(), &[left_over]]), None);
     }
-    Ok(())
+    Ok(next)
 }
 
 fn read_pieces<T: Tables>(tables: &T, id: &JobId) -> Result<Option<(Vec<u8>, u8)>, IndexError> {
@@ -387,9 +434,9 @@ impl<T: Tables> Batch<'_, T> {
         let step = Transition::from_json(&record.body).map_err(doubt)?;
         let known = match self.jobs.remove(&step.job) {
             Some(job) => Some(job),
-            None => read_job(self.tables, &step.job)?.map(|(job, pieces)| {
-                self.pieces.insert(step.job, pieces);
-                job
+            None => self.index.kept(&step.job)?.map(|kept| {
+                self.pieces.insert(step.job, kept.pieces);
+                kept.job.clone()
             }),
         };
         if let Some(known) = &known {
@@ -473,7 +520,9 @@ impl<T: Tables> Batch<'_, T> {
         self.put(key(b'g', &[&repository, &at]), Vec::new());
     }
 
-    fn finish(&mut self, reached: &Reached) -> Result<(), IndexError> {
+    /// The last rows, and the jobs as they are now; none of those that are too long to remember.
+    fn finish(&mut self, reached: &Reached) -> Result<Vec<(JobId, Option<Kept>)>, IndexError> {
+        let mut kept = Vec::with_capacity(self.jobs.len());
         for (id, job) in std::mem::take(&mut self.jobs) {
             if let Some(old) = self.places.get(&id).and_then(|place| place_key(*place, &id)) {
                 self.writes.insert(old, None);
@@ -483,7 +532,8 @@ impl<T: Tables> Batch<'_, T> {
             }
             let bytes = serde_json::to_vec(&job).map_err(doubt)?;
             let before = self.pieces.get(&id).copied().unwrap_or_default();
-            write_pieces(&mut self.writes, &id, &bytes, before)?;
+            let pieces = write_pieces(&mut self.writes, &id, &bytes, before)?;
+            kept.push((id, (bytes.len() <= RECENT_BYTES_MAX).then_some(Kept { job, pieces })));
         }
         for tenant in std::mem::take(&mut self.tenants) {
             let row = key(b't', &[tenant.0.as_bytes()]);
@@ -494,7 +544,7 @@ impl<T: Tables> Batch<'_, T> {
             self.put(key(b'c', &[&[class]]), count.to_be_bytes().to_vec());
         }
         self.put(b"m".to_vec(), serde_json::to_vec(reached).map_err(doubt)?);
-        Ok(())
+        Ok(kept)
     }
 }
 

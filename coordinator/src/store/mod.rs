@@ -41,6 +41,7 @@ mod publication;
 mod rows;
 mod sled;
 mod tables;
+mod write_behind;
 
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,7 @@ pub use publication::Pushed;
 pub use rows::{HistoryEvent, HistoryRow, ROW_BYTES_MAX, Reached};
 pub use sled::SledTables;
 pub use tables::{MemoryTables, Row, Rows, TableError, Tables, Writes};
+pub use write_behind::WriteBehind;
 
 use crate::journal::{JournalError, Kind, NewRecord, Stored, SyncFigures};
 use crate::queue::{Event, Figures, Job, Millis, Refusal, Reply, Role, Submission, Totals};

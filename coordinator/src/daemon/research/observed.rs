@@ -13,10 +13,12 @@ use attest::{
     dsse::Envelope,
     id::{JobId, JournalPosition, ObservationId},
     observation::{CacheState, Observation},
+    time::Timestamp,
     verdict::Finding,
     vsa::VerdictRecord,
 };
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Differences of one explanation that become rows; explanations hold 1,000.
 const DIFFERENCES_MAX: usize = 10_000;
@@ -29,10 +31,21 @@ const SUBMITTED_MAX: usize = 100;
 pub(super) fn read(
     reading: &Reading<'_>,
     id: &ObservationId,
-) -> Result<Option<Observation>, StoreError> {
+) -> Result<Option<Arc<Observation>>, StoreError> {
+    Ok(envelope(reading, id)?.and_then(|envelope| Observation::read(&envelope).ok()))
+}
+
+/// When its worker's clock says that it was made.
+pub(super) fn time(
+    reading: &Reading<'_>,
+    id: &ObservationId,
+) -> Result<Option<Timestamp>, StoreError> {
+    Ok(envelope(reading, id)?.and_then(|envelope| Observation::time_in(&envelope)))
+}
+
+fn envelope(reading: &Reading<'_>, id: &ObservationId) -> Result<Option<Envelope>, StoreError> {
     let stored = reading.core.store.observation(id)?;
-    let envelope = stored.and_then(|stored| Envelope::parse(&stored.body).ok());
-    Ok(envelope.and_then(|envelope| Observation::read(&envelope).ok()))
+    Ok(stored.and_then(|stored| Envelope::parse(&stored.body).ok()))
 }
 
 pub(super) fn row(reading: &mut Reading<'_>, of: &HistoryRow) -> Result<Vec<Row>, StoreError> {

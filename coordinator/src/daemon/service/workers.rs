@@ -285,7 +285,7 @@ impl Workers {
     }
 
     /// The observation, if the worker that it names signed it.
-    fn checked(&self, envelope: &Envelope) -> Result<(Observation, Submission), Status> {
+    fn checked(&self, envelope: &Envelope) -> Result<(Arc<Observation>, Submission), Status> {
         let observation = Observation::read(envelope).map_err(status::malformed)?;
         let roster = self.core.roster();
         let worker = roster.worker(&observation.worker).ok_or_else(|| {
