@@ -15,8 +15,9 @@ use crate::{
     store::{Notice, StoreError},
 };
 use attest::{
+    Digest, Subject,
     dsse::Envelope,
-    evidence_set::EvidenceSet,
+    evidence_set::Filed,
     id::JobId,
     observation::Observation,
     time::Timestamp,
@@ -34,9 +35,11 @@ use tokio_util::sync::CancellationToken;
 /// Times that a judgement is made again because something came in meanwhile.
 const AGAIN_MAX: usize = 16;
 
-/// Jobs that are judged, or whose attestation is published, at a time: 8 sets of evidence of 64 MiB
-/// at most; a slow registry takes one of eight places.
-const AT_A_TIME_MAX: usize = 8;
+/// Sets of evidence that are in memory for judging at a time: 64 MiB each at most.
+pub const SETS_AT_A_TIME: usize = 8;
+/// Jobs that are judged at a time. Most of the time they wait for the disk: eight at a time would be
+/// 250 a second where a sync takes 5 ms.
+const AT_A_TIME_MAX: usize = 256;
 
 /// A job that could not be judged is left alone for so long: a full disk makes it due at once again.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
@@ -166,7 +169,7 @@ pub async fn judge_anew(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
         let Some(job) = job else { return Ok(false) };
         let believed = core.roster().revocations.len();
         let considered = considered(core, id).await?;
-        if is_recorded(core, &id, &considered.1)? {
+        if is_recorded(core, &id, &considered.judgement)? {
             return Ok(false);
         }
         if record(core, &job, considered, believed).await? {
@@ -191,17 +194,14 @@ fn is_recorded(core: &Core, id: &JobId, judgement: &Judgement) -> Result<bool, S
 async fn record(
     core: &Arc<Core>,
     job: &queue::Job,
-    (set, judgement, need): Considered,
+    considered: Considered,
     believed: usize,
 ) -> Result<bool, String> {
+    let Considered { judgement, need, mut facts, oldest } = considered;
     let id = job.id();
     let key = &core.loaded.verdict_key;
     let record = VerdictRecord::sign(&judgement, now(), key).map_err(|e| e.to_string())?;
-    let mut facts = AnnouncedFacts {
-        index: set.index_digest(),
-        evidence: set.publisher.iter().map(|e| e.digest).collect(),
-        reopened_by: judgement.dissent.iter().flat_map(|d| d.observations.clone()).collect(),
-    };
+    let index = facts.index;
     let judged = job.attempt;
     let publication = publish::of_job(core, &id, &judgement).map_err(|e| e.to_string())?;
     let shared = Arc::clone(core);
@@ -237,7 +237,7 @@ async fn record(
         Ok(Reply::Refused(Refusal::Stale { .. }))
         | Err(StoreError::Refused(Refusal::Stale { .. })) => Ok(false),
         Ok(_) => {
-            tell(core, &set, &judgement).await;
+            tell(core, &job.spec.subject, index, &judgement, oldest).await;
             // A key was revoked meanwhile: what was recorded may rest on it.
             Ok(core.roster().revocations.len() == believed)
         }
@@ -246,30 +246,39 @@ async fn record(
 }
 
 /// Counts a judgement that was kept, and lets those know who do something about it.
-async fn tell(core: &Arc<Core>, set: &EvidenceSet, judgement: &Judgement) {
-    let times = set
-        .observations
-        .iter()
-        .filter_map(|filed| Some(Observation::read(&filed.envelope).ok()?.observed_at.unix()));
-    core.metrics.judged(judgement.outcome.as_str(), times.min());
+async fn tell(
+    core: &Arc<Core>,
+    subject: &Subject,
+    index: Option<Digest>,
+    judgement: &Judgement,
+    oldest: Option<i64>,
+) {
+    core.metrics.judged(judgement.outcome.as_str(), oldest);
     tracing::info!(
-        job.subject = %set.subject,
+        job.subject = %subject,
         verdict.outcome = judgement.outcome.as_str(),
         verdict.k = judgement.k,
         verdict.n = judgement.n,
         "job judged"
     );
     core.publishing.wake.notify_one();
-    let (subject, index) = (&set.subject, set.index_digest());
     indexes::consider_all_with(core, &subject.repository, &subject.digest, index).await;
 }
 
-/// Evidence, judgement and need.
-type Considered = (EvidenceSet, Judgement, queue::Need);
+/// A judgement, and what is needed of its evidence afterwards.
+struct Considered {
+    judgement: Judgement,
+    need: queue::Need,
+    /// What an announcement says if the job goes on.
+    facts: AnnouncedFacts,
+    /// When the first of its observations was made, in seconds.
+    oldest: Option<i64>,
+}
 
-/// Reads and judges. On a thread of its own: an SBOM of megabytes takes a while to be
-/// read and verified, and calls must not wait for it.
+/// Reads and judges, when it is its turn. On a thread of its own: an SBOM of megabytes takes a while
+/// to be read and verified, and calls must not wait for it.
 async fn considered(core: &Arc<Core>, id: JobId) -> Result<Considered, String> {
+    let _turn = core.judging.acquire().await.map_err(|e| e.to_string())?;
     let core = Arc::clone(core);
     let considering = tokio::task::spawn_blocking(move || {
         let set = evidence::set_of(&core, &id).map_err(|e| e.to_string())?;
@@ -283,7 +292,15 @@ async fn considered(core: &Arc<Core>, id: JobId) -> Result<Considered, String> {
                 without: judgement.dissent.iter().map(|d| d.operator.clone()).collect(),
             },
         };
-        Ok((set, judgement, need))
+        let facts = AnnouncedFacts {
+            index: set.index_digest(),
+            evidence: set.publisher.iter().map(|e| e.digest).collect(),
+            reopened_by: judgement.dissent.iter().flat_map(|d| d.observations.clone()).collect(),
+        };
+        let read =
+            |filed: &Filed| Some(Observation::read(&filed.envelope).ok()?.observed_at.unix());
+        let oldest = set.observations.iter().filter_map(read).min();
+        Ok(Considered { judgement, need, facts, oldest })
     });
     considering.await.map_err(|e| e.to_string())?
 }

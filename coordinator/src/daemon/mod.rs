@@ -43,7 +43,11 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use watch::{WatchError, Watches};
 
@@ -102,6 +106,8 @@ pub struct Core {
     pub publishing: publish::Publishing,
     /// A key was revoked: what rested on it is judged again.
     pub revoked: Notify,
+    /// Turns to have a set of evidence in memory for judging it.
+    pub judging: Semaphore,
     roster: RwLock<Arc<Roster>>,
     changed: tokio::sync::watch::Sender<u64>,
 }
@@ -190,6 +196,7 @@ impl Daemon {
             stopping,
             publishing,
             revoked,
+            judging: Semaphore::new(judge::SETS_AT_A_TIME),
             roster,
             changed,
         };

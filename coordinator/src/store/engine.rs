@@ -232,11 +232,12 @@ impl<T: Tables> Engine<T> {
         Ok(found.and_then(|job| self.queue.load(job, now)).and_then(as_notice))
     }
 
-    /// A job that was rechecked often has only its newest answers in memory; the index knows all.
+    /// A job that was rechecked often has only its newest answers in memory; the index knows all. In
+    /// its first attempt it has all of them itself.
     fn filed_long_ago(&self, new: &Submission) -> Result<Option<Role>, IndexError> {
         let known = |job: &Job| job.answers.iter().any(|a| a.observation == new.observation);
         match self.queue.job(&new.job) {
-            Some(job) if !known(job) => self.index.filed_as(&new.observation),
+            Some(job) if job.attempt > Attempt(1) && !known(job) => self.index.filed_as(&new.observation),
             _ => Ok(None),
         }
     }

@@ -59,6 +59,7 @@ pub(in crate::daemon) fn core(folder: &std::path::Path) -> Arc<Core> {
         loaded,
         publishing: Publishing::default(),
         revoked: Default::default(),
+        judging: tokio::sync::Semaphore::new(1),
         roster,
         changed,
     })
