@@ -237,7 +237,9 @@ impl<T: Tables> Engine<T> {
     fn filed_long_ago(&self, new: &Submission) -> Result<Option<Role>, IndexError> {
         let known = |job: &Job| job.answers.iter().any(|a| a.observation == new.observation);
         match self.queue.job(&new.job) {
-            Some(job) if job.attempt > Attempt(1) && !known(job) => self.index.filed_as(&new.observation),
+            Some(job) if job.attempt > Attempt(1) && !known(job) => {
+                self.index.filed_as(&new.observation)
+            }
             _ => Ok(None),
         }
     }

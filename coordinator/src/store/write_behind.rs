@@ -22,13 +22,13 @@ use std::{
 };
 
 /// How long rows wait for others, so that what changes again is written once.
-const WAIT: Duration = Duration::from_millis(250);
-/// Rows that are not waited with: sled lets readers wait during a commit, 20 ms for so many.
-const SEAL_ROWS: usize = 2000;
+const WAIT: Duration = Duration::from_millis(150);
+/// Rows that are not waited with: sled lets readers wait during a commit, 50 ms for so many.
+const SEAL_ROWS: usize = 6000;
 /// Their bytes: a job of years takes 64 KB.
 const SEAL_BYTES: usize = 4 << 20;
 /// How far memory may be ahead, in what is sealed at a time: a commit waits then.
-const SEALS_MAX: usize = 4;
+const SEALS_MAX: usize = 3;
 
 /// Rows in memory over tables `T`.
 #[derive(Debug)]
