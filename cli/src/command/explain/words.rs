@@ -166,7 +166,7 @@ fn explained_by(one: &Explained) -> BTreeMap<String, Vec<String>> {
         let Some(explanation) = observation.explanation else { continue };
         // Only whom the verdict names: others may say anything.
         if counted.contains(&filed.envelope.observation_id()) {
-            by.entry(explanation.to_string()).or_default().insert(observation.operator);
+            by.entry(explanation.to_string()).or_default().insert(observation.operator.clone());
         }
     }
     let names = |set: BTreeSet<OperatorId>| set.iter().map(ToString::to_string).collect();
