@@ -285,6 +285,42 @@ mod tests {
     }
 
     #[test]
+    fn reserved_bits_and_padding_are_refused_though_the_checksum_fits() {
+        let record = NewRecord::new(Kind::OBSERVATION, Digest::of(b"job"), b"ten bytes!".to_vec());
+        let mut good = Vec::new();
+        encode(&record, &place(Digest::of(b"before")), &mut good);
+        let end = FRAME_HEADER_BYTES + record.body.len();
+        let changed = |change: &dyn Fn(&mut [u8])| {
+            let mut bytes = good.clone();
+            change(&mut bytes);
+            let sum = checksum(bytes.first_chunk().unwrap(), &bytes[FRAME_HEADER_BYTES..end]);
+            bytes[4..8].copy_from_slice(&sum.to_le_bytes());
+            decode(&bytes)
+        };
+        for bit in (34 * 8..40 * 8).chain(end * 8..good.len() * 8) {
+            let found = changed(&|bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+            let known = bit == 34 * 8 || bit == 34 * 8 + 1;
+            let reserved = matches!(found, Err(FormatError::Reserved(_)));
+            assert!(if known { found.is_ok() } else { reserved }, "bit {bit}: {found:?}");
+        }
+        // Six equal bytes do not take each other away.
+        assert_eq!(good.len() - end, 6);
+        let found = changed(&|bytes| bytes[end..].fill(0x81));
+        assert!(matches!(found, Err(FormatError::Reserved(_))), "{found:?}");
+    }
+
+    #[test]
+    fn a_body_may_have_four_mebibytes_and_no_byte_more() {
+        let claims = |length: u32| {
+            let mut header = [0; FRAME_HEADER_BYTES];
+            header[..4].copy_from_slice(&length.to_le_bytes());
+            body_length(&header)
+        };
+        assert_eq!(claims(4_194_304), Ok(4_194_304));
+        assert_eq!(claims(4_194_305), Err(FormatError::Length(4_194_305)));
+    }
+
+    #[test]
     fn a_later_kind_is_kept() {
         let record =
             NewRecord { public: true, ..NewRecord::new(Kind(700), Digest::of(b""), *b"x") };

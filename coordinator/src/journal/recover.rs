@@ -271,6 +271,51 @@ mod tests {
         assert!(matches!(found.tail, Tail::Damaged { position: 12, .. }));
     }
 
+    /// The tail of a journal of one record (position 10) that goes on with a hole and these bytes.
+    fn behind_a_hole(behind: &[u8]) -> Tail {
+        let (mut bytes, header, _) = segment(&[1]);
+        bytes.extend([0xff; ALIGNMENT]);
+        bytes.extend(behind);
+        let found = scan(&bytes, &header, true, |_| {});
+        assert_eq!(found.next, 11);
+        found.tail
+    }
+
+    #[test]
+    fn what_costs_too_much_to_search_is_never_called_torn() {
+        // Headers that claim the longest body: 256 of them are the gibibyte that may be hashed.
+        let claims = |count: u64| {
+            let mut bytes = Vec::new();
+            for position in 12..12 + count {
+                let mut header = [0; FRAME_HEADER_BYTES];
+                header[..4].copy_from_slice(&4_194_304u32.to_le_bytes());
+                header[8..16].copy_from_slice(&position.to_le_bytes());
+                bytes.extend(header);
+            }
+            behind_a_hole(&bytes)
+        };
+        let torn = claims(256);
+        assert!(matches!(torn, Tail::Torn { records: 0, .. }), "{torn:?}");
+        let Tail::Damaged { position: 11, why, .. } = claims(257) else { panic!("torn") };
+        assert!(why.ends_with("too much follows to tell a torn tail"), "{why}");
+    }
+
+    #[test]
+    fn only_a_frame_that_can_stand_behind_the_hole_proves_anything() {
+        let furthest = u64::from(u32::MAX) / 104;
+        for (ahead, proves) in [(0, false), (1, true), (furthest, true), (furthest + 1, false)] {
+            let mut bytes = Vec::new();
+            let record = NewRecord::new(Kind::TAG_SEEN, Digest::of(b"r"), vec![7; 50]);
+            // It says that the record in the hole was durable.
+            let (time, continued, previous) = (Timestamp::default(), false, Digest::of(b"p"));
+            let place = Place { position: 11 + ahead, durable: 12, time, continued, previous };
+            encode(&record, &place, &mut bytes);
+            let tail = behind_a_hole(&bytes);
+            let damaged = matches!(tail, Tail::Damaged { position: 11, .. });
+            assert_eq!(damaged, proves, "{ahead} ahead: {tail:?}");
+        }
+    }
+
     #[test]
     fn zeros_written_ahead_are_clean() {
         let (mut bytes, header, ends) = segment(&[1, 1]);
