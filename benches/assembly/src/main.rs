@@ -18,6 +18,7 @@ use report::Row;
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::Instant,
 };
 
 /// Measures the assembler.
@@ -129,10 +130,14 @@ fn child(
     command.args(["--case", case.name(), "--packages", &packages.to_string()]);
     command.args(["--budget", &args.budget.to_string()]);
     command.arg("--repository").arg(repository).arg("--store").arg(store);
+    let started = Instant::now();
     let output = command.output()?;
+    let process_seconds = started.elapsed().as_secs_f64();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "{}: {said}", case.name());
-    serde_json::from_slice(&output.stdout).with_context(|| format!("{}: {said}", case.name()))
+    let measured: Measured = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("{}: {said}", case.name()))?;
+    Ok(Measured { process_seconds, ..measured })
 }
 
 /// How time and memory grow with the number of packages.

@@ -7,7 +7,6 @@
 use anyhow::{Context as _, Result, ensure};
 use attest::{Digest, Platform, policy::Policy};
 use flate2::read::MultiGzDecoder;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rebuild::{
     apk::package::Package,
     apko::{
@@ -25,11 +24,10 @@ use std::{
     time::Instant,
 };
 use worker::material::{
-    ContentStore, Keys, PackageProof, Places, packages::Shelf, store::STORE_BYTES_MAX_DEFAULT,
+    ContentStore, Keys, PackageProof, Places, largest_first, packages::Shelf,
+    store::STORE_BYTES_MAX_DEFAULT,
 };
 
-/// Packages fetched and unpacked at the same time, as in the command.
-const AT_ONCE: usize = 4;
 /// Bytes that the baseline reads at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -95,8 +93,11 @@ impl Case {
 /// What a case took.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Measured {
-    /// Wall time.
+    /// Wall time until the digests are known.
     pub seconds: f64,
+    /// Wall time of the whole process, as the one that started it saw it.
+    #[serde(default)]
+    pub process_seconds: f64,
     /// Time of all threads, user and system.
     pub cpu_seconds: f64,
     /// Highest resident memory.
@@ -125,6 +126,7 @@ pub fn run(
     let started = Instant::now();
     let mut measured = Measured {
         seconds: 0.0,
+        process_seconds: 0.0,
         cpu_seconds: 0.0,
         peak_kib: 0,
         packages_seconds: 0.0,
@@ -206,7 +208,8 @@ fn gather(
         let one = |(uri, proof): (String, PackageProof)| async move {
             shelf.proven(&uri, &proof).await.map(|(package, _)| package)
         };
-        Ok(stream::iter(wanted).map(one).buffered(AT_ONCE).try_collect().await?)
+        let size = |(_, proof): &(String, PackageProof)| proof.size();
+        Ok(largest_first(wanted, size, one).await?)
     })
 }
 

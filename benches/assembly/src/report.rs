@@ -45,14 +45,16 @@ fn baseline(rows: &[Row]) -> f64 {
 /// The table, as Markdown.
 pub fn table(rows: &[Row]) -> String {
     let unit = baseline(rows);
-    let mut text = String::from("| case | seconds | B | packages B | CPU B | peak MiB |\n");
-    text.push_str("|---|---|---|---|---|---|\n");
+    let mut text =
+        String::from("| case | seconds | B | process B | packages B | CPU B | peak MiB |\n");
+    text.push_str("|---|---|---|---|---|---|---|\n");
     for row in rows {
-        let Measured { seconds, cpu_seconds, packages_seconds, .. } = row.best;
+        let Measured { seconds, process_seconds, cpu_seconds, packages_seconds, .. } = row.best;
         text.push_str(&format!(
-            "| {} | {seconds:.2} | {:.2} | {:.2} | {:.2} | {} |\n",
+            "| {} | {seconds:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} |\n",
             row.case.name(),
             seconds / unit,
+            process_seconds / unit,
             packages_seconds / unit,
             cpu_seconds / unit,
             row.peak_kib >> 10

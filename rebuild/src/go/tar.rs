@@ -224,11 +224,21 @@ impl<W: Write> Writer<W> {
 
     /// The next bytes of the current entry's content.
     pub fn data(&mut self, bytes: &[u8]) -> Result<(), TarError> {
-        if bytes.len() as u64 > self.owed {
-            return Err(TarError::TooMuchData { expected: self.owed, found: bytes.len() });
+        self.data_by(bytes.len() as u64, |out| out.write_all(bytes))
+    }
+
+    /// The same from somebody who passes so many bytes to the stream without handing them in.
+    pub fn data_by(
+        &mut self,
+        count: u64,
+        pass: impl FnOnce(&mut W) -> io::Result<()>,
+    ) -> Result<(), TarError> {
+        if count > self.owed {
+            let found = usize::try_from(count).unwrap_or(usize::MAX);
+            return Err(TarError::TooMuchData { expected: self.owed, found });
         }
-        self.out.write_all(bytes)?;
-        self.owed -= bytes.len() as u64;
+        pass(&mut self.out)?;
+        self.owed -= count;
         Ok(())
     }
 

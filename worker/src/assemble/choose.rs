@@ -10,11 +10,10 @@ use super::{
     order::GivenOrder, recipe::RecipeFile, repository::BuildRepository,
 };
 use crate::material::{
-    Material, PackageProof,
+    Material, PackageProof, largest_first,
     packages::{Shelf, VerifiedIndex},
 };
 use attest::{Gap, GapCode};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rebuild::{
     apk::{
         package::Package,
@@ -28,9 +27,6 @@ use rebuild::{
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
-
-/// Packages fetched and unpacked at the same time.
-const AT_ONCE: usize = 4;
 
 /// Where the order of installation is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -232,8 +228,7 @@ impl Job<'_> {
             progress.advance(1);
             found
         };
-        let found: Vec<(Arc<Package>, Material)> =
-            stream::iter(wanted).map(one).buffered(AT_ONCE).try_collect().await?;
+        let found = largest_first(wanted, |wanted: &Wanted| wanted.proof.size(), one).await?;
         Ok(found.into_iter().unzip())
     }
 

@@ -6,6 +6,7 @@
 //! from, never what is accepted. Nothing here ever reads the published image.
 
 pub mod keys;
+mod largest_first;
 pub mod listed;
 pub mod packages;
 pub mod place;
@@ -16,6 +17,7 @@ pub mod unpacked;
 mod unpacking;
 
 pub use keys::{DiscoveredKey, Keys, OtherKeys};
+pub use largest_first::largest_first;
 pub use packages::{Gathered, PackageProof, PackageRequest};
 pub use place::{Found, Places};
 pub use store::{ContentStore, StoreError};

@@ -8,11 +8,10 @@
 //! withdrawn later can still be rebuilt.
 
 use super::{
-    ContentStore, Material, MaterialError, Places, keys::Keys, spool::FileSpool, store::BlobRecord,
-    unpacking::Unpacking,
+    ContentStore, Material, MaterialError, Places, keys::Keys, largest_first, spool::FileSpool,
+    store::BlobRecord, unpacking::Unpacking,
 };
 use attest::Digest;
-use futures::{StreamExt, TryStreamExt, stream};
 use rebuild::{
     apk::{
         index::{Index, IndexEntry, IndexError, IndexLimits},
@@ -29,8 +28,6 @@ use std::{
 
 /// Largest index file: one of 100,000 packages is about 20 MB compressed.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
-/// Packages fetched and unpacked at the same time.
-const AT_ONCE: usize = 4;
 
 /// A package that the recipe names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +76,14 @@ pub enum PackageProof {
 }
 
 impl PackageProof {
+    /// Bytes of the package file, where its record says so.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Index { record, .. } => record.size,
+            Self::Lockfile { .. } => 0,
+        }
+    }
+
     /// Checks a package; what vouches for it.
     fn check(&self, package: &Package) -> Result<String, String> {
         match self {
@@ -146,9 +151,11 @@ impl Shelf<'_> {
                 Err(error) => unread.push(error),
             }
         }
-        let one = |request: PackageRequest| self.package(&bases, &indexes, &unread, request);
-        let found: Vec<(Arc<Package>, Material)> =
-            stream::iter(wanted.to_vec()).map(one).buffered(AT_ONCE).try_collect().await?;
+        let wanted: Vec<_> =
+            wanted.iter().map(|request| (request, record_of(&indexes, request))).collect();
+        let size = |(_, found): &(_, Option<(_, &IndexEntry)>)| found.map_or(0, |(_, r)| r.size);
+        let one = |(request, found)| self.package(&bases, &indexes, &unread, request, found);
+        let found = largest_first(wanted, size, one).await?;
         let mut materials: Vec<Material> = indexes.iter().map(|i| i.material.clone()).collect();
         let mut packages = Vec::with_capacity(found.len());
         for (package, material) in found {
@@ -202,24 +209,17 @@ impl Shelf<'_> {
         bases: &[String],
         indexes: &[VerifiedIndex],
         unread: &[MaterialError],
-        request: PackageRequest,
+        request: &PackageRequest,
+        found: Option<(&VerifiedIndex, &IndexEntry)>,
     ) -> Result<(Arc<Package>, Material), MaterialError> {
-        check_request(&request)?;
-        for verified in indexes {
-            let record = verified
-                .index
-                .entries
-                .iter()
-                .find(|r| r.name == request.name && r.version == request.version);
-            if let Some(record) = record {
-                let uri = format!("{}/{}", verified.base, record.file_name());
-                let index = verified.material.clone();
-                let proof =
-                    PackageProof::Index { record: Box::new(record.clone()), index, signed: true };
-                return self.proven(&uri, &proof).await;
-            }
-        }
-        self.by_own_signature(bases, !indexes.is_empty(), unread, &request).await
+        check_request(request)?;
+        let Some((verified, record)) = found else {
+            return self.by_own_signature(bases, !indexes.is_empty(), unread, request).await;
+        };
+        let uri = format!("{}/{}", verified.base, record.file_name());
+        let index = verified.material.clone();
+        let proof = PackageProof::Index { record: Box::new(record.clone()), index, signed: true };
+        self.proven(&uri, &proof).await
     }
 
     /// Fetches, unpacks and proves one package file.
@@ -405,6 +405,18 @@ impl Shelf<'_> {
         let material = Material { uri: uri.to_owned(), digest, from, verified_by };
         Ok((Arc::new(package), material))
     }
+}
+
+/// The record of a package in the first index that has one.
+fn record_of<'i>(
+    indexes: &'i [VerifiedIndex],
+    request: &PackageRequest,
+) -> Option<(&'i VerifiedIndex, &'i IndexEntry)> {
+    indexes.iter().find_map(|verified| {
+        let mut entries = verified.index.entries.iter();
+        let record = entries.find(|r| r.name == request.name && r.version == request.version)?;
+        Some((verified, record))
+    })
 }
 
 /// A name or version that would change the URL it becomes part of is refused.

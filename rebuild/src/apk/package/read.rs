@@ -95,7 +95,7 @@ fn small_member<R: Read>(
         entries.push(ControlEntry { header, data });
     }
     let sha1 = digests.sha1.map(|sha1| sha1.finalize().into()).unwrap_or_default();
-    Ok(SmallMember { entries, sha1, sha256: digests.sha256.finalize().into() })
+    Ok(SmallMember { entries, sha1, sha256: digests.sha256.finish() })
 }
 
 fn signatures(member: SmallMember) -> Vec<Signature> {
@@ -150,7 +150,7 @@ fn data_member<R: Read>(
         return Err(PackageProblem::Spool(error));
     }
     let entries = walked?;
-    let found = Digest::from_raw(digests.sha256.finalize().into());
+    let found = Digest::from_raw(digests.sha256.finish());
     if found != stated {
         return Err(PackageProblem::DataHash { expected: stated, found });
     }

@@ -13,6 +13,11 @@ pub(super) const BLOCK: usize = 512;
 /// One block.
 pub(super) type Block = [u8; BLOCK];
 
+/// Are all bytes zero? All are looked at, many at once.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |all, byte| all | byte) == 0
+}
+
 /// Which of the two header layouts a block has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
@@ -49,7 +54,7 @@ impl Text {
     fn of(field: &[u8]) -> Self {
         let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
         let (value, rest) = field.split_at(end);
-        Self { value: value.to_vec(), residue: rest.iter().any(|&byte| byte != 0) }
+        Self { value: value.to_vec(), residue: !is_zero(rest) }
     }
 
     /// The value as it stands, for errors.
@@ -126,7 +131,7 @@ fn prepend_prefix(block: &Block, name: &mut Text) -> Result<(), TarProblem> {
 fn check_gnu_tail(block: &Block) -> Result<(), TarProblem> {
     number("atime", &block[345..357], true)?;
     number("ctime", &block[357..369], true)?;
-    if block[369..512].iter().any(|&byte| byte != 0) {
+    if !is_zero(&block[369..512]) {
         return Err(TarProblem::Sparse);
     }
     Ok(())
@@ -134,8 +139,9 @@ fn check_gnu_tail(block: &Block) -> Result<(), TarProblem> {
 
 /// The sum of all bytes, the checksum field counted as spaces; unsigned, as POSIX has it.
 fn check_sum(block: &Block) -> Result<(), TarProblem> {
-    let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>();
-    let computed = sum(&block[0..148]) + 8 * u64::from(b' ') + sum(&block[156..512]);
+    let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte)).sum::<u32>();
+    let computed = sum(&block[0..148]) + 8 * u32::from(b' ') + sum(&block[156..512]);
+    let computed = u64::from(computed);
     let stored = number("checksum", &block[148..156], false)?;
     if stored != computed {
         return Err(TarProblem::HeaderChecksum { stored, computed });

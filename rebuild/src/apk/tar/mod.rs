@@ -14,12 +14,13 @@ pub use pax::XATTR_PREFIX;
 pub use problem::{TarError, TarProblem};
 
 use crate::go::tar::{Format, Header, Kind};
-use header::{BLOCK, Block, Layout, RawHeader};
+use header::{BLOCK, Block, Layout, RawHeader, is_zero};
 use pax::Records;
 use std::io::{self, Read};
 
-/// Room for content between the source and whoever looks at it.
-const BUFFER_BYTES: usize = 64 << 10;
+/// Room for content between the source and whoever looks at it: pieces that are large enough for
+/// the file system to take them cheaply, and that stay in a core's own cache.
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// Bounds on what an archive may hold. Its length is bounded by whoever hands the bytes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +192,7 @@ impl<R: Read> Reader<R> {
         }
         self.remaining = std::mem::take(&mut self.padding);
         while self.remaining > 0 {
-            if self.chunk()?.iter().any(|&byte| byte != 0) {
+            if !is_zero(self.chunk()?) {
                 return Err(TarProblem::Padding);
             }
         }
@@ -251,7 +252,7 @@ impl<R: Read> Reader<R> {
     /// Behind the last entry there may only be zero blocks.
     fn expect_end(&mut self) -> Result<(), TarProblem> {
         loop {
-            if self.buffer[self.start..self.end].iter().any(|&byte| byte != 0) {
+            if !is_zero(&self.buffer[self.start..self.end]) {
                 return Err(TarProblem::BehindTheEnd);
             }
             self.consume(self.end - self.start);

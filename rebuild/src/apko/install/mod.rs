@@ -80,11 +80,12 @@ pub fn install(
     if let Some(twice) = packages.iter().find(|package| !names.insert(&package.info.name)) {
         return Err(AssembleError::PackageTwice(twice.info.name.clone()));
     }
+    let entries: usize = packages.iter().map(|package| package.entries.len()).sum();
     let mut installer = Installer {
         tree,
         packages: Packages(packages),
         behaviour,
-        owners: HashMap::new(),
+        owners: HashMap::with_capacity(entries),
         directories: HashMap::new(),
         conflicts: Vec::new(),
     };

@@ -22,87 +22,113 @@ const BUFFERS: usize = 8;
 pub(super) struct Hashing<W> {
     to: W,
     bytes: u64,
+    /// What was not passed on yet, and room for more.
+    current: Vec<u8>,
+    filled: usize,
     hasher: Hasher,
 }
 
 enum Hasher {
     Here(Sha256),
-    Thread(Box<Thread>),
+    Thread(Thread),
 }
 
 struct Thread {
-    full: SyncSender<Vec<u8>>,
+    /// Buffers, and how much of each counts.
+    full: SyncSender<(Vec<u8>, usize)>,
     empty: Receiver<Vec<u8>>,
     /// Buffers that were made; no more than [`BUFFERS`] are.
     made: usize,
-    current: Vec<u8>,
     running: JoinHandle<Sha256>,
 }
 
 impl<W: Write> Hashing<W> {
     /// Hashes on the calling thread.
     pub(super) fn new(to: W) -> Self {
-        Self { to, bytes: 0, hasher: Hasher::Here(Sha256::new()) }
+        Self::by(to, Hasher::Here(Sha256::new()))
     }
 
     /// Hashes on a thread of its own.
     pub(super) fn on_thread(to: W) -> io::Result<Self> {
-        let (full, hashed) = sync_channel::<Vec<u8>>(BUFFERS);
+        let (full, hashed) = sync_channel::<(Vec<u8>, usize)>(BUFFERS);
         let (back, empty) = sync_channel(BUFFERS);
         let running = Builder::new().name("layer-hash".to_owned()).spawn(move || {
             let mut sha256 = Sha256::new();
-            for mut buffer in hashed {
-                sha256.update(&buffer);
-                buffer.clear();
+            for (buffer, filled) in hashed {
+                sha256.update(buffer.get(..filled).unwrap_or_default());
                 // Nobody takes it back where the stream was given up.
                 let _ = back.send(buffer);
             }
             sha256
         })?;
-        let current = Vec::with_capacity(BUFFER_BYTES);
-        let thread = Thread { full, empty, made: 1, current, running };
-        Ok(Self { to, bytes: 0, hasher: Hasher::Thread(Box::new(thread)) })
+        Ok(Self::by(to, Hasher::Thread(Thread { full, empty, made: 1, running })))
+    }
+
+    fn by(to: W, hasher: Hasher) -> Self {
+        Self { to, bytes: 0, current: vec![0; BUFFER_BYTES], filled: 0, hasher }
+    }
+
+    /// The next `count` bytes of the stream, which `read` puts where they are hashed: it is called
+    /// until it has filled them all.
+    pub(super) fn fill(
+        &mut self,
+        mut count: u64,
+        mut read: impl FnMut(&mut [u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        while count > 0 {
+            let room = &mut self.current[self.filled..];
+            let part = usize::try_from(count).unwrap_or(usize::MAX).min(room.len());
+            read(&mut room[..part])?;
+            self.filled += part;
+            count -= part as u64;
+            if self.filled == BUFFER_BYTES {
+                self.pass()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what is in the buffer.
+    fn pass(&mut self) -> io::Result<()> {
+        let filled = mem::take(&mut self.filled);
+        if filled == 0 {
+            return Ok(());
+        }
+        let part = &self.current[..filled];
+        self.to.write_all(part)?;
+        self.bytes += filled as u64;
+        match &mut self.hasher {
+            Hasher::Here(sha256) => sha256.update(part),
+            Hasher::Thread(thread) => {
+                let next = thread.next_buffer()?;
+                let full = mem::replace(&mut self.current, next);
+                thread.full.send((full, filled)).map_err(|_| ended())?;
+            }
+        }
+        Ok(())
     }
 
     /// Where the stream went, its digest and its length.
-    pub(super) fn finish(self) -> io::Result<(W, Digest, u64)> {
+    pub(super) fn finish(mut self) -> io::Result<(W, Digest, u64)> {
+        self.pass()?;
         let sha256 = match self.hasher {
             Hasher::Here(sha256) => sha256,
-            Hasher::Thread(thread) => thread.finish()?,
+            Hasher::Thread(Thread { full, empty, running, .. }) => {
+                drop((full, empty));
+                running.join().map_err(|_| ended())?
+            }
         };
         Ok((self.to, Digest::from_raw(sha256.finalize().into()), self.bytes))
     }
 }
 
 impl Thread {
-    fn update(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let room = BUFFER_BYTES - self.current.len();
-            let (part, rest) = bytes.split_at(room.min(bytes.len()));
-            self.current.extend_from_slice(part);
-            bytes = rest;
-            if self.current.len() == BUFFER_BYTES {
-                let next = self.next_buffer()?;
-                let full = mem::replace(&mut self.current, next);
-                self.full.send(full).map_err(|_| ended())?;
-            }
-        }
-        Ok(())
-    }
-
     fn next_buffer(&mut self) -> io::Result<Vec<u8>> {
         if self.made < BUFFERS {
             self.made += 1;
-            return Ok(Vec::with_capacity(BUFFER_BYTES));
+            return Ok(vec![0; BUFFER_BYTES]);
         }
         self.empty.recv().map_err(|_| ended())
-    }
-
-    fn finish(self) -> io::Result<Sha256> {
-        let Self { full, current, running, empty, .. } = self;
-        full.send(current).map_err(|_| ended())?;
-        drop((full, empty));
-        running.join().map_err(|_| ended())
     }
 }
 
@@ -112,16 +138,27 @@ fn ended() -> io::Error {
 
 impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.to.write_all(buf)?;
-        self.bytes += buf.len() as u64;
-        match &mut self.hasher {
-            Hasher::Here(sha256) => sha256.update(buf),
-            Hasher::Thread(thread) => thread.update(buf)?,
+        if buf.len() >= BUFFER_BYTES {
+            self.pass()?;
+            if let Hasher::Here(sha256) = &mut self.hasher {
+                self.to.write_all(buf)?;
+                self.bytes += buf.len() as u64;
+                sha256.update(buf);
+                return Ok(buf.len());
+            }
         }
+        let mut rest = buf;
+        self.fill(buf.len() as u64, |room| {
+            let (part, behind) = rest.split_at(room.len());
+            room.copy_from_slice(part);
+            rest = behind;
+            Ok(())
+        })?;
         Ok(buf.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.pass()?;
         self.to.flush()
     }
 }

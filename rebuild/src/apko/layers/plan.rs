@@ -83,7 +83,10 @@ impl<'a> Planner<'a> {
         }
         let databases: Vec<Arc<Vec<u8>>> = groups
             .iter()
-            .map(|group| Arc::new(group.iter().flat_map(|p| records[*p].clone()).collect()))
+            .map(|group| {
+                let records: Vec<&[u8]> = group.iter().map(|p| records[*p].as_slice()).collect();
+                Arc::new(records.concat())
+            })
             .collect();
         let mut plans: Vec<LayerPlan> = groups
             .into_iter()

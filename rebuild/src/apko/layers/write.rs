@@ -5,7 +5,10 @@
 
 use super::{Entry, Form, LayerPlan, Planner, hash::Hashing};
 use crate::{
-    apko::{error::AssembleError, fs::tree::shown},
+    apko::{
+        error::AssembleError,
+        fs::{Backing, tree::shown},
+    },
     go::{
         gzip::{Encoders, PgzipWriter},
         tar::{TarError, Writer},
@@ -20,8 +23,6 @@ use std::{
     },
 };
 
-/// Bytes of content that one layer holds at a time.
-const CHUNK_BYTES: usize = 64 << 10;
 /// Layers from this size on are hashed on a thread of their own.
 const THREADED_BYTES_MIN: u64 = 4 << 20;
 /// Layers that are compressed at once: each has blocks of its own in memory for every thread.
@@ -197,9 +198,8 @@ fn write_layer(
     let hashing =
         if large { Hashing::on_thread(branches).map_err(io)? } else { Hashing::new(branches) };
     let mut writer = Writer::new(hashing);
-    let mut chunk = vec![0; CHUNK_BYTES];
     for entry in &plan.entries {
-        write_entry(planner, entry, &mut writer, &mut chunk)?;
+        write_entry(planner, entry, &mut writer)?;
     }
     let stream = writer.finish().map_err(|error| tar_error(b"", error))?;
     let (mut branches, diff_id, uncompressed_size) = stream.finish().map_err(io)?;
@@ -224,8 +224,7 @@ fn write_layer(
 fn write_entry<W: Write>(
     planner: &Planner<'_>,
     entry: &Entry,
-    writer: &mut Writer<W>,
-    chunk: &mut [u8],
+    writer: &mut Writer<Hashing<W>>,
 ) -> Result<(), AssembleError> {
     let header = planner.header(entry);
     let tar = |error| tar_error(&entry.path, error);
@@ -235,26 +234,36 @@ fn write_entry<W: Write>(
         Form::HardLink(_) => Ok(()),
         Form::Database(bytes) => writer.data(bytes).map_err(tar),
         Form::Node if !node.is_regular() => Ok(()),
-        Form::Node => {
-            let Some(backing) = node.reads_backing() else {
-                return writer.data(&node.data).map_err(tar);
-            };
-            let package = planner.packages.package(backing);
-            let mut offset = planner.packages.entry(backing).offset;
-            let mut left = header.size;
-            while left > 0 {
-                let count = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
-                let part = chunk.get_mut(..count).unwrap_or_default();
-                package.data.read_exact_at(offset, part).map_err(|source| AssembleError::Io {
-                    doing: format!("reading {} of {}", shown(&entry.path), package.label()),
-                    source,
-                })?;
-                writer.data(part).map_err(tar)?;
-                offset += count as u64;
-                left -= count as u64;
-            }
-            Ok(())
-        }
+        Form::Node => match node.reads_backing() {
+            None => writer.data(&node.data).map_err(tar),
+            Some(backing) => write_content(planner, entry, backing, header.size, writer),
+        },
+    }
+}
+
+/// The content of a package's file, read to where it is hashed.
+fn write_content<W: Write>(
+    planner: &Planner<'_>,
+    entry: &Entry,
+    backing: Backing,
+    size: u64,
+    writer: &mut Writer<Hashing<W>>,
+) -> Result<(), AssembleError> {
+    let package = planner.packages.package(backing);
+    let mut offset = planner.packages.entry(backing).offset;
+    let mut unread = false;
+    let read = |part: &mut [u8]| {
+        let read = package.data.read_exact_at(offset, part);
+        unread = read.is_err();
+        offset += part.len() as u64;
+        read
+    };
+    match writer.data_by(size, |to| to.fill(size, read)) {
+        Err(TarError::Io(source)) if unread => Err(AssembleError::Io {
+            doing: format!("reading {} of {}", shown(&entry.path), package.label()),
+            source,
+        }),
+        written => written.map_err(|error| tar_error(&entry.path, error)),
     }
 }
 
