@@ -17,6 +17,7 @@ use crate::{
     apk::package::{Entry, Package, PackageInfo},
     go::tar::Kind,
 };
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// The records of all packages, in installation order.
@@ -25,15 +26,17 @@ pub fn records(
     installed: &Installed,
     behaviour: &Behaviour,
 ) -> Result<Vec<Vec<u8>>, AssembleError> {
-    packages
-        .iter()
+    let records: Vec<Result<Vec<u8>, AssembleError>> = packages
+        .par_iter()
         .zip(&installed.files)
         .map(|(package, files)| {
             let entries: Vec<&Entry> =
                 files.iter().filter_map(|index| package.entries.get(*index as usize)).collect();
             record(package, &entries, behaviour.record_writer())
         })
-        .collect()
+        .collect();
+    // Of several errors the first package's counts, whatever the threads did.
+    records.into_iter().collect()
 }
 
 /// The record of one package with these of its entries.

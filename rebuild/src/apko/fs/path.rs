@@ -3,10 +3,16 @@
 //! Invariant: purely lexical, total functions: any bytes in, bytes out. They must never look at a
 //! file system: in apko's tree a symlink is followed by name, never by a cleaned path.
 
+use std::borrow::Cow;
+
+/// True for names between single slashes, none of them `.` or `..`: [`clean`] changes nothing.
+fn is_clean(path: &[u8]) -> bool {
+    path.split(|b| *b == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+}
+
 /// The shortest equivalent path, as Go's `path.Clean` gives it: `a//b/../c` is `a/c`, empty is `.`.
 pub fn clean(path: &[u8]) -> Vec<u8> {
-    // Nearly all are short enough already.
-    if path.split(|b| *b == b'/').all(|part| !matches!(part, b"" | b"." | b"..")) {
+    if is_clean(path) {
         return path.to_vec();
     }
     let rooted = path.first() == Some(&b'/');
@@ -33,8 +39,20 @@ pub fn clean(path: &[u8]) -> Vec<u8> {
 }
 
 /// The directory and the last name of a cleaned path: `.` or `/` where there is no other directory.
-pub fn split(path: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let cleaned = clean(path);
+pub fn split(path: &[u8]) -> (Cow<'_, [u8]>, Cow<'_, [u8]>) {
+    if is_clean(path) {
+        // Nearly all are: nothing needs to be copied.
+        let (directory, name) = match path.iter().rposition(|b| *b == b'/') {
+            None => (&b"."[..], path),
+            Some(at) => (&path[..at], &path[at + 1..]),
+        };
+        return (directory.into(), name.into());
+    }
+    let (directory, name) = split_cleaned(clean(path));
+    (directory.into(), name.into())
+}
+
+fn split_cleaned(cleaned: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
     match cleaned.iter().rposition(|b| *b == b'/') {
         None => (b".".to_vec(), cleaned),
         Some(0) => (b"/".to_vec(), cleaned.get(1..).unwrap_or_default().to_vec()),
@@ -91,13 +109,15 @@ mod tests {
 
     #[test]
     fn splitting_and_base_names() {
-        let text = |(a, b): (Vec<u8>, Vec<u8>)| {
-            (String::from_utf8(a).unwrap(), String::from_utf8(b).unwrap())
+        let text = |(a, b): (Cow<'_, [u8]>, Cow<'_, [u8]>)| {
+            (String::from_utf8(a.into()).unwrap(), String::from_utf8(b.into()).unwrap())
         };
         assert_eq!(text(split(b"a/b/c")), ("a/b".into(), "c".into()));
         assert_eq!(text(split(b"/a")), ("/".into(), "a".into()));
         assert_eq!(text(split(b"a")), (".".into(), "a".into()));
         assert_eq!(text(split(b"a/")), (".".into(), "a".into()));
+        assert_eq!(text(split(b"a/../b//c/.")), ("b".into(), "c".into()));
+        assert_eq!(text(split(b"")), (".".into(), ".".into()));
         assert_eq!(base(b"a/b/"), b"b");
         assert_eq!(base(b"x"), b"x");
         assert_eq!(base(b"//"), b"");

@@ -9,7 +9,7 @@ use super::{
     node::{Backing, Kind, Node, NodeId},
     path,
 };
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// Links nested in links: apko's own bound.
 const LINK_DEPTH_MAX: u32 = 40;
@@ -100,6 +100,11 @@ impl FileTree {
         Self { nodes: vec![Node::new(Kind::Directory(BTreeMap::new()), 0o755, 0)] }
     }
 
+    /// Makes room for so many more nodes, as far as the tree may have them.
+    pub fn reserve(&mut self, nodes: usize) {
+        self.nodes.reserve(nodes.min(NODES_MAX - self.nodes.len()));
+    }
+
     /// A node. Ids come from this tree only, so it is always there.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0 as usize]
@@ -170,7 +175,7 @@ impl FileTree {
     }
 
     /// The directory that holds the last name of a path, and that name.
-    pub fn parent(&self, path: &[u8]) -> Result<(NodeId, Vec<u8>), FsError> {
+    pub fn parent<'p>(&self, path: &'p [u8]) -> Result<(NodeId, Cow<'p, [u8]>), FsError> {
         let (directory, name) = path::split(path);
         let id = self.lookup(&directory)?;
         if self.node(id).is_directory() {
@@ -254,7 +259,7 @@ impl FileTree {
         self.put(directory, &name, Node::new(Kind::Directory(BTreeMap::new()), mode, 0))
     }
 
-    fn free_name(&self, path: &[u8]) -> Result<(NodeId, Vec<u8>), FsError> {
+    fn free_name<'p>(&self, path: &'p [u8]) -> Result<(NodeId, Cow<'p, [u8]>), FsError> {
         let (directory, name) = self.parent(path)?;
         if self.child(directory, &name).is_some() {
             return Err(FsError::Exists(shown(path)));
@@ -293,12 +298,12 @@ impl FileTree {
                 let mode = create.ok_or_else(|| FsError::NotFound(shown(&path)))?;
                 return self.put(directory, &name, Node::new(Kind::Regular, mode, 0));
             };
-            match &self.node(id).kind {
+            path = match &self.node(id).kind {
                 Kind::Directory(_) => return Err(FsError::IsDirectory(shown(&path))),
-                Kind::Symlink(target) if target.first() == Some(&b'/') => path = target.clone(),
-                Kind::Symlink(target) => path = path::join(&directory_path, target),
+                Kind::Symlink(target) if target.first() == Some(&b'/') => target.clone(),
+                Kind::Symlink(target) => path::join(&directory_path, target),
                 Kind::Regular | Kind::CharDevice { .. } => return Ok(id),
-            }
+            };
         }
         Err(FsError::Links(shown(&path)))
     }

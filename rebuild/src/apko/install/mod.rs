@@ -21,6 +21,7 @@ use crate::{
     apk::package::{Entry, Package},
     go::tar::{Header, Kind},
 };
+use rayon::prelude::*;
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -81,6 +82,7 @@ pub fn install(
         return Err(AssembleError::PackageTwice(twice.info.name.clone()));
     }
     let entries: usize = packages.iter().map(|package| package.entries.len()).sum();
+    tree.reserve(entries);
     let mut installer = Installer {
         tree,
         packages: Packages(packages),
@@ -96,7 +98,7 @@ pub fn install(
         scripts::append(installer.tree, package, behaviour, epoch_option)?;
     }
     let files = reached
-        .into_iter()
+        .into_par_iter()
         .enumerate()
         .map(|(position, entries)| installer.without_foreign(position, entries))
         .collect();

@@ -105,17 +105,19 @@ impl<'a> Planner<'a> {
             }
             let layer = node.backing.map_or(top, |backing| layer_of[backing.package as usize]);
             plans[layer].entries.extend(align(&mut stacks[layer], &main, &entry));
-            plans[layer].entries.push(entry.clone());
-            if entry.path == database {
-                if self.behaviour.layer_database() == LayerDatabase::InWalk {
-                    for (layer, bytes) in databases.iter().enumerate() {
-                        plans[layer].entries.extend(align(&mut stacks[layer], &main, &entry));
-                        let form = Form::Database(Arc::clone(bytes));
-                        plans[layer].entries.push(Entry { form, ..entry.clone() });
-                    }
-                }
-                database_entry = Some(entry);
+            if entry.path != database {
+                plans[layer].entries.push(entry);
+                continue;
             }
+            plans[layer].entries.push(entry.clone());
+            if self.behaviour.layer_database() == LayerDatabase::InWalk {
+                for (layer, bytes) in databases.iter().enumerate() {
+                    plans[layer].entries.extend(align(&mut stacks[layer], &main, &entry));
+                    let form = Form::Database(Arc::clone(bytes));
+                    plans[layer].entries.push(Entry { form, ..entry.clone() });
+                }
+            }
+            database_entry = Some(entry);
         }
         if self.behaviour.layer_database() == LayerDatabase::AtEnd
             && let Some(entry) = database_entry

@@ -29,7 +29,7 @@ impl Build<'_> {
         let links = self.busybox_paths()?;
         for link in links {
             let (folder, _) = path::split(&link);
-            if link.is_empty() || link == BUSYBOX || folder == b"." {
+            if link.is_empty() || link == BUSYBOX || *folder == *b"." {
                 continue;
             }
             let id = self.tree.make_directories(&folder, 0o755).map_err(&in_step)?;
