@@ -327,7 +327,7 @@ fn history(reading: &mut Reading<'_>, of: &HistoryRow) -> Result<Vec<Row>, Store
             row.set("outcome", outcome.as_str());
             row.set("failure_class", class.as_str());
             row.set("role", role.as_str());
-            let at = observed::time(reading, observation)?;
+            let at = observed::time(reading, of)?;
             row.text("observed_at", at.unwrap_or(of.time));
         }
     }

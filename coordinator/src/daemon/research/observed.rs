@@ -28,23 +28,22 @@ const SUBMISSIONS_MAX: usize = 1000;
 const SUBMITTED_MAX: usize = 100;
 
 /// The observation as signed; none if the envelope cannot be read.
-pub(super) fn read(
-    reading: &Reading<'_>,
-    id: &ObservationId,
-) -> Result<Option<Arc<Observation>>, StoreError> {
-    Ok(envelope(reading, id)?.and_then(|envelope| Observation::read(&envelope).ok()))
+fn read(reading: &Reading<'_>, of: &HistoryRow) -> Result<Option<Arc<Observation>>, StoreError> {
+    Ok(envelope(reading, of)?.and_then(|envelope| Observation::read(&envelope).ok()))
 }
 
 /// When its worker's clock says that it was made.
 pub(super) fn time(
     reading: &Reading<'_>,
-    id: &ObservationId,
+    of: &HistoryRow,
 ) -> Result<Option<Timestamp>, StoreError> {
-    Ok(envelope(reading, id)?.and_then(|envelope| Observation::time_in(&envelope)))
+    Ok(envelope(reading, of)?.and_then(|envelope| Observation::time_in(&envelope)))
 }
 
-fn envelope(reading: &Reading<'_>, id: &ObservationId) -> Result<Option<Envelope>, StoreError> {
-    let stored = reading.core.store.observation(id)?;
+fn envelope(reading: &Reading<'_>, of: &HistoryRow) -> Result<Option<Envelope>, StoreError> {
+    // A row lies where its envelope lies: the index need not be asked for each.
+    let stored = reading.core.store.record(of.position)?;
+    let stored = stored.filter(|stored| stored.kind == Kind::OBSERVATION);
     Ok(stored.and_then(|stored| Envelope::parse(&stored.body).ok()))
 }
 
@@ -78,7 +77,7 @@ pub(super) fn row(reading: &mut Reading<'_>, of: &HistoryRow) -> Result<Vec<Row>
     row.set("duration_s", seconds(*duration_ms));
     row.set("role", role.as_str());
     row.maybe("verdict_effect", effect(reading, &of.job, id)?);
-    if let Some(observation) = read(reading, id)? {
+    if let Some(observation) = read(reading, of)? {
         let tag = tag(reading, &observation, of.position)?;
         row.maybe("tag_when_observed", tag);
         signed(&mut row, &observation);
@@ -209,7 +208,7 @@ pub(super) fn materials(
     let HistoryEvent::Observation { observation: id, .. } = &of.event else {
         return Ok(Vec::new());
     };
-    let Some(observation) = read(reading, id)? else { return Ok(Vec::new()) };
+    let Some(observation) = read(reading, of)? else { return Ok(Vec::new()) };
     let rows = observation.materials.iter().enumerate().map(|(n, material)| {
         let mut row = Row::new(Table::Materials);
         row.text("obs_id", id);
@@ -231,7 +230,7 @@ pub(super) fn differences(
     let HistoryEvent::Observation { observation: id, .. } = &of.event else {
         return Ok(Vec::new());
     };
-    let wanted = read(reading, id)?.and_then(|observation| observation.explanation);
+    let wanted = read(reading, of)?.and_then(|observation| observation.explanation);
     let Some(wanted) = wanted else { return Ok(Vec::new()) };
     let stored = reading.core.store.newest_about(Kind::EVIDENCE, &wanted)?;
     let right = stored.filter(|stored| attest::Digest::of(&stored.body) == wanted);
