@@ -14,6 +14,8 @@ fn fact(environment: &Environment, name: &str) -> Option<String> {
     let text = match name {
         "architecture" => environment.architecture.clone(),
         "cpu-vendor" => environment.cpu_vendor.clone(),
+        // Workers write 0 where they do not know.
+        "cpus" if environment.cpus == 0 => return None,
         "cpus" => environment.cpus.to_string(),
         "filesystem" => environment.filesystem.clone(),
         "kernel" => environment.kernel.clone(),
@@ -99,6 +101,31 @@ mod tests {
         assert!(enough(&all, &facts(&["kernel", "cpu-vendor"]), 2));
         assert!(!enough(&all[..2], &facts(&["kernel", "cpu-vendor"]), 2));
         assert!(!enough(&all, &facts(&["moon"]), 1));
+    }
+
+    #[test]
+    fn each_fact_that_a_policy_may_name_is_looked_at_and_an_unknown_one_differs_from_nothing() {
+        for name in crate::policy::DIVERSITY {
+            let with = |value: &str, cpus: u32| {
+                let mut environment = environment("6.1", "ARM");
+                let field = match *name {
+                    "architecture" => &mut environment.architecture,
+                    "cpu-vendor" => &mut environment.cpu_vendor,
+                    "filesystem" => &mut environment.filesystem,
+                    "kernel" => &mut environment.kernel,
+                    "locale" => &mut environment.locale,
+                    "timezone" => &mut environment.timezone,
+                    _ => return Environment { cpus, ..environment },
+                };
+                *field = value.to_owned();
+                environment
+            };
+            let (a, b, unknown) = (with("a", 1), with("b", 2), with("", 0));
+            let facts = [(*name).to_owned()];
+            assert!(enough(&[&a, &b], &facts, 2), "{name}");
+            assert!(!enough(&[&a, &a], &facts, 2), "{name}");
+            assert!(!enough(&[&a, &unknown], &facts, 2), "{name}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::ops::Deref;
 pub const FINDING_SCHEMA: &str = "assay/judgement/v1";
 /// The version of the verdict function: it changes whenever equal evidence could be judged
 /// otherwise.
-pub const VERDICT_FUNCTION: &str = "assay-verdict/1";
+pub const VERDICT_FUNCTION: &str = "assay-verdict/2";
 
 /// Longest foreign text in a finding; what is longer is cut. 4096 observations that are not
 /// counted, at 500 bytes and their identities, stay under the 4 MiB of a signed verdict.

@@ -392,6 +392,13 @@ fn one_key_for_two_operators() {
         (fleet.why("acme"), fleet.why("globex")),
         (vec!["two-operators".into()], vec!["two-operators".into()])
     );
+    let judgement = fleet.judge();
+    let names = |who: &str, other: &str| {
+        let of = judgement.not_counted.iter().find(|n| n.operator == who).unwrap();
+        assert!(of.why.ends_with(&format!("operator {other}")), "{}", of.why);
+    };
+    names("acme", "globex");
+    names("globex", "acme");
     // Only vouching for somebody else's key does nothing to its owner.
     let mut fleet = Fleet::new(3, 2);
     fleet.set.workers.push(vouch(1, 0, forever()));

@@ -215,3 +215,24 @@ fn affiliated_operators_count_but_are_not_independent() {
     fleet.observe(1, 1, recompressed());
     assert_eq!(fleet.judge().independent, 1, "only exact levels are counted here");
 }
+
+#[test]
+fn an_affiliation_with_a_host_holds_on_each_of_its_ports_and_one_with_a_port_on_that_alone() {
+    for (affiliation, independent) in [
+        ("registry.example", 0),
+        ("registry.example:5000", 0),
+        ("registry.example:5000/demo", 0),
+        ("registry.example:5001", 1),
+        ("registry.example:50", 1),
+        ("example", 1),
+    ] {
+        let mut fleet = Fleet::new(1, 1);
+        fleet.set.subject.repository = "registry.example:5000/demo/hello".parse().unwrap();
+        fleet.policy.publishers[0].repositories = vec!["registry.example:5000/*".parse().unwrap()];
+        fleet.derive();
+        fleet.observe(0, 1, same());
+        fleet.policy.operators[0].affiliations = vec![affiliation.into()];
+        let judgement = fleet.judge();
+        assert_eq!((judgement.k, judgement.independent), (1, independent), "{affiliation}");
+    }
+}

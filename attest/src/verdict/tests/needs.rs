@@ -209,3 +209,27 @@ fn a_coordinator_that_follows_it_always_comes_to_an_end() {
         assert!(attempt <= 3);
     }
 }
+
+#[test]
+fn the_last_operator_that_can_complete_the_quorum_is_asked() {
+    let mut fleet = Fleet::new(3, 2);
+    fleet.announce(1, 2, &[]);
+    fleet.observe(0, 1, same());
+    fleet.observe(1, 1, failed("linker"));
+    assert_eq!(need(&fleet), Need::MoreObservations(1), "one is lacking, and one is left");
+    // Two are lacking and one is left: it could not change anything.
+    let mut fleet = Fleet::new(3, 2);
+    fleet.announce(1, 2, &[]);
+    fleet.observe(0, 1, failed("linker"));
+    fleet.observe(1, 1, failed("compiler"));
+    assert_eq!(need(&fleet), Need::Enough);
+}
+
+#[test]
+fn an_opening_whose_announcement_is_missing_wants_m_and_two_more() {
+    let mut fleet = Fleet::new(8, 2);
+    fleet.observe(7, 1, other(1));
+    // Leased in a second attempt that nothing announces.
+    fleet.observe(0, 2, same());
+    assert_eq!(need(&fleet), Need::MoreObservations(3));
+}

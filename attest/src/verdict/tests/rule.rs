@@ -379,3 +379,50 @@ fn the_first_dissent_of_an_operator_is_the_one_to_be_answered() {
     assert_eq!(judgement.outcome.as_str(), "reproduced");
     assert_eq!((judgement.dissent[0].observations.len(), judgement.dissent[0].attempt.0), (2, 1));
 }
+
+#[test]
+fn a_reason_shows_three_gaps_and_counts_the_others() {
+    for (gaps, ending) in [(3, "g2."), (4, "g2; and 1 more."), (6, "g2; and 3 more.")] {
+        let mut fleet = Fleet::new(2, 2);
+        let gap = |n: usize| Gap::new(GapCode::UnsupportedField, format!("g{n}"));
+        for who in 0..2 {
+            let gaps = (0..gaps).map(gap).collect();
+            fleet.observe(who, 1, Outcome::RecipeInvalid { gaps });
+        }
+        let judgement = fleet.judge();
+        assert!(judgement.reason.ends_with(ending), "{}", judgement.reason);
+        let VerdictOutcome::NotRebuildable { gaps: all } = &judgement.outcome else { panic!() };
+        assert_eq!(all.len(), gaps);
+    }
+}
+
+#[test]
+fn one_word_against_one_makes_nobody_a_suspect() {
+    let mut fleet = Fleet::new(8, 2);
+    fleet.announce(1, 2, &[]);
+    fleet.observe(0, 1, same());
+    let dissent = fleet.observe(1, 1, other(1));
+    let judgement = fleet.judge();
+    assert_eq!((judgement.outcome.as_str(), judgement.suspects.len()), ("disputed", 0));
+    assert!(judgement.reason.starts_with("globex observed another output, 1 operators"));
+    fleet.announce(2, 4, &[dissent]);
+    fleet.observe(2, 2, same());
+    let judgement = fleet.judge();
+    assert_eq!(judgement.suspects, [operator(1)], "it stands alone against two");
+    assert!(judgement.to_pass.starts_with("4 other operators"), "{}", judgement.to_pass);
+    assert!(judgement.to_pass.ends_with("(1 so far)."), "{}", judgement.to_pass);
+}
+
+#[test]
+fn of_two_agreed_failures_the_more_frequent_is_the_reason_and_of_equal_ones_the_first() {
+    for (compiler, linker, expected) in [(2, 3, "linker"), (3, 2, "compiler"), (2, 2, "compiler")] {
+        let mut fleet = Fleet::new(6, 3);
+        for who in 0..compiler + linker {
+            fleet.observe(who, 1, failed(if who < compiler { "compiler" } else { "linker" }));
+        }
+        let VerdictOutcome::NotRebuildable { gaps } = fleet.judge().outcome.clone() else {
+            panic!("{}", fleet.judge().reason);
+        };
+        assert!(gaps.len() == 1 && gaps[0].detail.starts_with(expected), "{gaps:?}");
+    }
+}
