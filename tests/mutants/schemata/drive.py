@@ -18,6 +18,7 @@ WORKERS = int(os.environ.get("WORKERS", "1"))
 # Seconds of processor, sleep of all threads, and bytes, after which a run counts as endless.
 CPU, IDLE, MEMORY = 120, 30, 6 << 30
 ROUNDS = 40  # Each round of compiling finds the errors of one phase of the compiler.
+MODULE = "mod mutant;\n"
 SWITCH = """//! Which mutant is on.
 static ACTIVE: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
 pub(crate) fn active() -> u32 {
@@ -66,10 +67,10 @@ def build():
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(TREE, tree)
     (tree / CRATE / "src/mutant.rs").write_text(SWITCH)
-    with open(tree / CRATE / "src/lib.rs", "a") as lib:
-        lib.write("mod mutant;\n")
+    lib = tree / CRATE / "src/lib.rs"
     for _ in range(ROUNDS):
         lines = write_switches(tree, [str(n) for n in fate] + sorted(stay_const))
+        lib.write_text(lib.read_text().removesuffix(MODULE) + MODULE)
         alternatives = [(w[2], int(w[3]), int(w[4]), int(w[1])) for w in lines if w[0] == "A"]
         switches = [(w[1], int(w[2]), int(w[3]), list(map(int, w[4].split(",")))) for w in lines if w[0] == "S"]
         done, errors, binary = compile_tests(tree)
@@ -81,7 +82,7 @@ def build():
         before = len(fate) + len(stay_const)
         for error in errors:
             if (error["code"] or {}).get("code") == "E0015":  # A function that a constant needs.
-                name = re.split(r"\W+", error["message"].rstrip("`"))[-1]
+                name = re.findall(r"\w+", error["message"].split("`")[1])[-1]
                 stay_const |= {f"{file}:{name}" for file in files}
                 continue
             spans = sorted(error["spans"], key=lambda span: not span["is_primary"])

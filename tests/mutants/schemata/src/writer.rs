@@ -151,9 +151,11 @@ impl<'a> Writer<'a> {
         let (place, mutants) = (self.switches[n].0, self.switches[n].1.clone());
         let first = self.line();
         let (open, close) = if place.statement { ("", "") } else { ("(", ")") };
-        let none: Vec<_> = mutants.iter().map(|m| format!("n != {}", m.number)).collect();
+        let none: Vec<_> =
+            mutants.iter().map(|m| format!("assay_mutant != {}", m.number)).collect();
         let none = none.join(" && ");
-        let _ = write!(self.text, "{open}match crate::mutant::active() {{ n if {none} => ");
+        let _ =
+            write!(self.text, "{open}match crate::mutant::active() {{ assay_mutant if {none} => ");
         self.bytes(place.bytes.clone(), Some(n));
         self.text.push(',');
         for mutant in &mutants {
