@@ -216,8 +216,9 @@ async fn record(
         records.push(NewRecord::new(Kind::VERDICT, job.spec.id.0, body));
         if matches!(job.phase, Phase::Open) {
             // It goes on: those who come now are told for which opening, and how many. A dissent
-            // that came in an opening did not cause it: who was leased before it is no answer.
-            if job.attempt == judged {
+            // that came in an opening did not cause it: who was leased before it is no answer. Nor
+            // did one cause the opening of a job whose verdict an administrator unsettled.
+            if job.attempt == judged || job.reopenings == 0 {
                 facts.reopened_by.clear();
             }
             let announce = notary::announcement(job, &facts, &shared.loaded.verdict_key, now());

@@ -229,9 +229,14 @@ impl Job {
         self.answers.iter().any(|a| a.operator == *operator && a.attempt < self.attempt)
     }
 
+    /// Whether anything came in that no judgement looked at.
+    pub fn has_news(&self) -> bool {
+        self.answers.len() > self.considered
+    }
+
     /// Whether a judgement is due, and why. `Exhausted` depends on who is there: not asked here.
     pub fn due(&self) -> Option<Due> {
-        if self.answers.len() <= self.considered {
+        if !self.has_news() {
             return None;
         }
         if !self.unfinished() {

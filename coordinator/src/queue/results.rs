@@ -153,7 +153,9 @@ impl Queue {
         self.record(turn, id, Change::Continued { slots })
     }
 
-    /// Opens the job again, or parks it when that happened often enough.
+    /// Opens the job again, or parks it when that happened often enough. A verdict that does not
+    /// follow any more although nothing came in was unsettled by an administrator (a key that was
+    /// revoked, another policy): that is a new question, like a recheck, and no dissent.
     fn dissent(
         &mut self,
         turn: &mut Turn,
@@ -163,14 +165,15 @@ impl Queue {
         outcome: String,
     ) -> Result<(), Refusal> {
         let Some(job) = self.jobs.get(&id) else { return Ok(()) };
-        if job.reopenings + 1 >= self.limits.attempts_max {
+        let unsettled = matches!(job.phase, Phase::Judged { .. }) && !job.has_news();
+        if !unsettled && job.reopenings + 1 >= self.limits.attempts_max {
             let (why, outcome) = (ParkReason::Attempts, Some(outcome));
             return self.record(turn, id, Change::Parked { why, outcome });
         }
         let (attempt, class, tenant) = (job.attempt.next(), job.class, job.tenant.clone());
         let rank = self.rank(&tenant, class, turn.now);
         let wanted = wanted.clamp(1, super::model::WANTED_MAX + 2);
-        let why = ReopenReason::Dissent;
+        let why = if unsettled { ReopenReason::Recheck } else { ReopenReason::Dissent };
         self.record(turn, id, Change::Reopened { attempt, wanted, without, class, rank, why })
     }
 }

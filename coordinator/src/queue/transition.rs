@@ -238,7 +238,8 @@ pub enum ExpireReason {
 pub enum ReopenReason {
     /// Operators disagree.
     Dissent,
-    /// Somebody wants to know whether it still holds.
+    /// Somebody wants to know whether it still holds; or the verdict does not follow any more, by
+    /// what is believed now (a key was revoked, the policy is another one).
     Recheck,
     /// Somebody took it out of the parking place.
     Unparked,

@@ -76,7 +76,8 @@ impl World<'_> {
         let signed = self.ink.is_some();
         let attach: Attach = Box::new(move |job| {
             let open = matches!(job.phase, Phase::Open);
-            let caused: &[_] = if job.attempt == attempt { &[] } else { &reopened_by };
+            let dissent = job.attempt != attempt && job.reopenings > 0;
+            let caused: &[_] = if dissent { &reopened_by } else { &[] };
             if signed && open { vec![Ink::announcement(job, caused)] } else { Vec::new() }
         });
         let event = Event::Judged { job: id, attempt, answers, outcome, need };

@@ -139,6 +139,43 @@ fn a_question_after_the_verdict_opens_another_attempt() {
 }
 
 #[test]
+fn what_an_administrator_unsettles_uses_up_no_opening() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    let offer = rig.work(1, output("a"));
+    rig.judged(job, "reproduced", Need::Enough);
+    // A key was revoked, or the policy is another: nothing came in, and the verdict is gone.
+    for times in 1..=5 {
+        let need = match times % 2 {
+            0 => Need::More(1),
+            _ => Need::Reopen { wanted: 1, without: vec![] },
+        };
+        rig.judged(job, "inconclusive", need);
+        let state = rig.job(job);
+        assert_eq!((state.attempt.0, state.reopenings, state.open_slots()), (times + 1, 0, 1));
+        rig.work(times as u32 + 1, output("a"));
+        rig.judged(job, "reproduced", Need::Enough);
+    }
+    // Dissent is bounded as before: two more openings, then the job is parked.
+    for reopenings in 1..=3 {
+        let (who, lease) = (10 + reopenings, LeaseId([reopenings as u8; 16]));
+        let late = Submission { lease, ..submission(who, &offer, output("b")) };
+        rig.apply(Event::Submit(late));
+        let reply = rig.judged(job, "disputed", Need::More(1));
+        let parked = matches!(reply, Reply::Settled { phase: Phase::Parked { .. }, .. });
+        assert_eq!(parked, reopenings == 3);
+        if !parked {
+            assert_eq!(rig.job(job).reopenings, reopenings);
+            rig.work(20 + reopenings, output("a"));
+            rig.judged(job, "reproduced", Need::Enough);
+        }
+    }
+    // And a parked one is out of it until somebody takes it back.
+    let reply = rig.judged(job, "inconclusive", Need::More(1));
+    assert!(matches!(reply, Reply::Settled { phase: Phase::Parked { .. }, .. }), "{reply:?}");
+}
+
+#[test]
 fn recheck_after_recheck_never_fills_a_job_up() {
     let mut rig = Rig::new();
     let job = rig.announce("m", 3);
