@@ -52,6 +52,8 @@ pub enum Table {
     Diffs,
     /// The inputs of observations.
     Materials,
+    /// The packages among them, by name and version.
+    Packages,
     /// The changes of watched tags.
     Tags,
     /// Observations, verdicts and tags of one repository, in short.

@@ -102,13 +102,39 @@ fn check_rows(all: &BTreeMap<&str, Vec<Value>>) {
     let jobs: BTreeSet<&str> =
         all["verdicts"].iter().filter_map(|verdict| verdict["job"].as_str()).collect();
     assert!(all["verdicts"].len() > jobs.len(), "one job at least was opened again");
+    // Packages are the inputs with that name, and nothing of it is made up.
+    let inputs: BTreeSet<_> = all["materials"]
+        .iter()
+        .filter(|input| input["uri"].as_str().is_some_and(|uri| uri.ends_with(".apk")))
+        .map(|input| [&input["obs_id"], &input["n"], &input["uri"], &input["sha256"]])
+        .map(|of| of.map(Value::to_string))
+        .collect();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let packages: BTreeSet<_> = all["packages"]
+        .iter()
+        .map(|of| {
+            let [repository, architecture] =
+                ["package_repository", "architecture"].map(|column| text(&of[column]));
+            let label = format!("{}-{}.apk", text(&of["name"]), text(&of["version"]));
+            let uri = Value::from(format!("{repository}/{architecture}/{label}"));
+            [&of["obs_id"], &of["n"], &uri, &of["sha256"]].map(Value::to_string)
+        })
+        .collect();
+    assert_eq!(packages, inputs);
+    assert!(all["packages"].iter().any(|of| of["name"] == "hello" && of["version"] == "2.12-r3"));
 }
 
 /// What research gets from the demonstration's journal: complete, the same after a new index, the
 /// same in any pages, and the same over the command line.
 async fn research_tables(folder: &Path) {
-    const TABLES: [Table; 5] =
-        [Table::Observations, Table::Verdicts, Table::Transitions, Table::Diffs, Table::Materials];
+    const TABLES: [Table; 6] = [
+        Table::Observations,
+        Table::Verdicts,
+        Table::Transitions,
+        Table::Diffs,
+        Table::Materials,
+        Table::Packages,
+    ];
     let home = folder.join("coordinator");
     let open =
         async || Daemon::open(Loaded::read(&home).unwrap(), Limits::default()).await.unwrap();

@@ -33,13 +33,15 @@ pub enum Table {
     Materials,
     /// One row for each change of a watched tag.
     Tags,
+    /// One row for each package that an observation's build was given.
+    Packages,
 }
 
 /// The table's name is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected a table: history, observations, verdicts, transitions, diffs, materials or tags, \
-     found {0:?}"
+    "expected a table: history, observations, verdicts, transitions, diffs, materials, packages \
+     or tags, found {0:?}"
 )]
 pub struct UnknownTable(String);
 
@@ -212,6 +214,23 @@ columns! {
 }
 
 columns! {
+    PACKAGES:
+    "obs_id" digest "the observation";
+    "position" integer "where its envelope lies in the journal";
+    "n" integer "the same as in `materials`";
+    "image_repository" text "where the image is published";
+    "manifest_digest" digest "the published image";
+    "platform" text "`linux/amd64`";
+    "name" text "the package";
+    "version" text "its version";
+    "architecture" text "in apk's words";
+    "package_repository" text "the repository that the recipe implies";
+    "sha256" digest "the package file";
+    "from" text "where it came from, if elsewhere";
+    "verified_by" text "what vouched for it";
+}
+
+columns! {
     TAGS:
     "position" integer "where it lies in the journal";
     "recorded_at" time "the coordinator's clock when it was seen";
@@ -223,12 +242,13 @@ columns! {
 
 impl Table {
     /// Every table, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Observations,
         Self::Verdicts,
         Self::Transitions,
         Self::Diffs,
         Self::Materials,
+        Self::Packages,
         Self::Tags,
         Self::History,
     ];
@@ -242,6 +262,7 @@ impl Table {
             Self::Transitions => "transitions",
             Self::Diffs => "diffs",
             Self::Materials => "materials",
+            Self::Packages => "packages",
             Self::Tags => "tags",
         }
     }
@@ -260,6 +281,7 @@ impl Table {
             Self::Transitions => TRANSITIONS,
             Self::Diffs => DIFFS,
             Self::Materials => MATERIALS,
+            Self::Packages => PACKAGES,
             Self::Tags => TAGS,
         }
     }

@@ -299,6 +299,7 @@ fn of_history(reading: &mut Reading<'_>, row: &HistoryRow) -> Result<Vec<Row>, S
         (Table::History, _) => history(reading, row),
         (Table::Observations, HistoryEvent::Observation { .. }) => observed::row(reading, row),
         (Table::Materials, HistoryEvent::Observation { .. }) => observed::materials(reading, row),
+        (Table::Packages, HistoryEvent::Observation { .. }) => observed::packages(reading, row),
         (Table::Diffs, HistoryEvent::Observation { .. }) => observed::differences(reading, row),
         _ => Ok(Vec::new()),
     }

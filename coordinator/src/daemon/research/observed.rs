@@ -223,6 +223,62 @@ pub(super) fn materials(
     Ok(rows.collect())
 }
 
+/// Those of the inputs that are packages.
+pub(super) fn packages(reading: &mut Reading<'_>, of: &HistoryRow) -> Result<Vec<Row>, StoreError> {
+    let HistoryEvent::Observation { observation: id, .. } = &of.event else {
+        return Ok(Vec::new());
+    };
+    let Some(observation) = read(reading, id)? else { return Ok(Vec::new()) };
+    let found = observation.materials.iter().enumerate();
+    let found =
+        found.filter_map(|(n, material)| Some((n, material, PackageFile::of(&material.uri)?)));
+    let rows = found.map(|(n, material, file)| {
+        let mut row = Row::new(Table::Packages);
+        row.text("obs_id", id);
+        row.set("position", of.position.0);
+        row.set("n", n);
+        row.text("image_repository", &observation.subject.repository);
+        row.text("manifest_digest", observation.subject.digest);
+        row.text("platform", &observation.subject.platform);
+        row.set("name", file.name);
+        row.set("version", file.version);
+        row.set("architecture", file.architecture);
+        row.set("package_repository", file.repository);
+        row.text("sha256", material.digest);
+        row.maybe("from", material.from.as_ref());
+        row.set("verified_by", material.verified_by.as_str());
+        row
+    });
+    Ok(rows.collect())
+}
+
+/// What the URI of a package says: `<repository>/<architecture>/<name>-<version>.apk`. A worker puts
+/// name and version of the recipe into it.
+#[derive(Debug, PartialEq, Eq)]
+struct PackageFile<'a> {
+    repository: &'a str,
+    architecture: &'a str,
+    name: &'a str,
+    version: &'a str,
+}
+
+impl<'a> PackageFile<'a> {
+    fn of(uri: &'a str) -> Option<Self> {
+        let (folder, file) = uri.rsplit_once('/')?;
+        let (repository, architecture) = folder.rsplit_once('/')?;
+        let label = file.strip_suffix(".apk")?;
+        // A version has no dash but the one of its release: `1.37.0-r0`.
+        let (rest, last) = label.rsplit_once('-')?;
+        let release = last.strip_prefix('r').is_some_and(|digits| {
+            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        let name = if release { rest.rsplit_once('-')?.0 } else { rest };
+        let version = label.get(name.len() + 1..)?;
+        let named = !repository.is_empty() && !architecture.is_empty() && !name.is_empty();
+        named.then_some(Self { repository, architecture, name, version })
+    }
+}
+
 pub(super) fn differences(
     reading: &mut Reading<'_>,
     of: &HistoryRow,
@@ -263,4 +319,41 @@ pub(super) fn differences(
         row
     });
     Ok(rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PackageFile;
+
+    #[test]
+    fn packages_by_their_uris() {
+        let of = |label: &str| {
+            let uri = format!("https://packages.example/os/x86_64/{label}.apk");
+            let file = PackageFile::of(&uri)?;
+            assert_eq!(
+                (file.repository, file.architecture),
+                ("https://packages.example/os", "x86_64")
+            );
+            Some((file.name.to_owned(), file.version.to_owned()))
+        };
+        for (label, name, version) in [
+            ("busybox-1.37.0-r0", "busybox", "1.37.0-r0"),
+            ("ca-certificates-bundle-20260413-r1", "ca-certificates-bundle", "20260413-r1"),
+            ("lib-r2-1.0_rc1-r12", "lib-r2", "1.0_rc1-r12"),
+            ("a-1.0", "a", "1.0"),
+        ] {
+            assert_eq!(of(label), Some((name.to_owned(), version.to_owned())), "{label}");
+        }
+        for other in ["busybox", "-r0", "-1-r0"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        for other in [
+            "https://packages.example/os/x86_64/APKINDEX.tar.gz",
+            "https://packages.example/jwks.json#key.rsa.pub",
+            "a-1-r0.apk",
+            "",
+        ] {
+            assert_eq!(PackageFile::of(other), None, "{other}");
+        }
+    }
 }
