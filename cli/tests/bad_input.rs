@@ -495,9 +495,7 @@ async fn a_coordinator_that_is_stopped_in_the_middle_is_an_error_and_loses_nothi
     let asked = bench.registry.count("GET", "/manifests/");
     bench.registry.fault(Fault::get("/manifests/", What::Hang));
     let waiting = tokio::spawn(submit(&fleet, &["--wait"]));
-    while bench.registry.count("GET", "/manifests/") == asked {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    bench.registry.asked("GET", "/manifests/", asked).await;
     fleet.kill().await;
     let run = waiting.await.unwrap();
     assert_error(&run, "killed", &["the coordinator says"]);

@@ -415,11 +415,8 @@ fn children(parent: u32) -> Vec<u32> {
 async fn building(scene: &Scene, worker: &Child, offered: v1::Offer) -> u32 {
     let blobs = scene.bench.registry.count("GET", "/blobs/");
     scene.coordinator.change(|state| state.offers.push_back(offered));
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(120), async {
-        while scene.bench.registry.count("GET", "/blobs/") == blobs {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    });
+    let asked = scene.bench.registry.asked("GET", "/blobs/", blobs);
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(120), asked);
     waited.await.expect("the build to read a blob");
     let found = children(worker.id().unwrap());
     assert_eq!(found.len(), 1, "one process per job");

@@ -28,12 +28,8 @@ use oci::{
     HostException, NetworkPolicy,
     serve::{ServeOptions, Store, router},
 };
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::{Arc, Mutex},
-};
-use tokio::{net::TcpListener, task::JoinHandle};
+use std::{net::SocketAddr, path::Path, sync::Arc};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 /// How the registry is started.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +53,9 @@ pub struct Seen {
     pub authorization: Option<String>,
 }
 
+/// The requests so far; whoever waits for one is told.
+type Requests = Arc<watch::Sender<Vec<Seen>>>;
+
 /// A running registry.
 #[derive(Debug)]
 pub struct Registry {
@@ -67,7 +66,7 @@ pub struct Registry {
     /// The authority of its certificate, in PEM, if it speaks TLS.
     pub ca_pem: Option<String>,
     faults: Faults,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Requests,
     task: JoinHandle<()>,
 }
 
@@ -84,7 +83,7 @@ impl Registry {
         let addr = listener.local_addr().expect("a bound socket has an address");
         let store = Store::default();
         let faults = Faults::new(store.clone());
-        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let seen: Requests = Arc::default();
         let mut app = router(store.clone(), options.serve);
         if let Some(access) = options.access {
             app = access::protect(app, access, addr, options.tls);
@@ -140,13 +139,24 @@ impl Registry {
 
     /// The requests so far, in order.
     pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().expect("no test panics while it holds this").clone()
+        self.seen.borrow().clone()
     }
 
     /// How many requests so far had this method and this text in their path.
     pub fn count(&self, method: &str, path: &str) -> usize {
-        self.seen().iter().filter(|s| s.method == method && s.path.contains(path)).count()
+        count(&self.seen.borrow(), method, path)
     }
+
+    /// Waits until there were more than so many such requests.
+    pub async fn asked(&self, method: &str, path: &str, more_than: usize) {
+        let mut seen = self.seen.subscribe();
+        let came = seen.wait_for(|seen| count(seen, method, path) > more_than).await;
+        came.expect("the registry is there, and tells");
+    }
+}
+
+fn count(seen: &[Seen], method: &str, path: &str) -> usize {
+    seen.iter().filter(|s| s.method == method && s.path.contains(path)).count()
 }
 
 async fn serve<L>(listener: L, app: Router)
@@ -158,13 +168,13 @@ where
     let _ = axum::serve(listener, app).await;
 }
 
-async fn note(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request, next: Next) -> Response {
+async fn note(State(seen): State<Requests>, request: Request, next: Next) -> Response {
     let authorization = request.headers().get("authorization");
     let entry = Seen {
         method: request.method().to_string(),
         path: request.uri().path_and_query().map_or(String::new(), ToString::to_string),
         authorization: authorization.and_then(|v| v.to_str().ok()).map(str::to_owned),
     };
-    seen.lock().expect("no test panics while it holds this").push(entry);
+    seen.send_modify(|seen| seen.push(entry));
     next.run(request).await
 }

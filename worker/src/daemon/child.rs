@@ -291,6 +291,7 @@ fn read_draft(told: Told, order: &Order) -> Result<Draft, ChildError> {
 mod tests {
     use super::*;
     use attest::Platform;
+    use std::path::Path;
 
     fn order(work: PathBuf) -> Order {
         let subject = Subject {
@@ -321,6 +322,19 @@ mod tests {
         let work = dir.path().canonicalize().unwrap().join("job");
         std::fs::create_dir(&work).unwrap();
         (dir, work)
+    }
+
+    /// A pipe into which a script says that it began.
+    fn make_pipe(work: &Path) {
+        let made = std::process::Command::new("mkfifo").arg(work.join("started")).status();
+        assert!(made.unwrap().success());
+    }
+
+    /// Comes back when something was said into the pipe.
+    async fn started(work: &Path) {
+        let pipe = work.join("started");
+        let said = tokio::task::spawn_blocking(move || std::fs::read(pipe)).await;
+        assert_eq!(said.unwrap().unwrap(), b"\n");
     }
 
     async fn run(script: &str, cap_ms: u64) -> Result<Draft, ChildError> {
@@ -384,14 +398,13 @@ mod tests {
         assert!(matches!(endless.outcome, Some(Outcome::Timeout { .. })));
         assert!(Cage::new(&work, 1).is_empty());
         // A task that is dropped in the middle kills, too.
+        make_pipe(&work);
         let launcher = shell("echo > started; setsid sleep 600 & sleep 600");
         let dropped = tokio::spawn({
             let order = order.clone();
             async move { execute(&launcher, &order, cap).await }
         });
-        while !work.join("started").exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        started(&work).await;
         dropped.abort();
         let _ = dropped.await;
         assert!(Cage::new(&work, 1).end().await);
@@ -400,13 +413,12 @@ mod tests {
     #[tokio::test]
     async fn a_start_sweeps_what_a_killed_worker_left() {
         let (dir, work) = folder();
+        make_pipe(&work);
         let mut command = std::process::Command::new("/bin/sh");
         let script = "sleep 600 & setsid sleep 600 & echo > \"$ASSAY_JOB/started\"; sleep 600";
         command.args(["-c", script]).env(cage::MARK, &work);
         let mut left = command.spawn().unwrap();
-        while !work.join("started").exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        started(&work).await;
         let killed = cage::sweep(&dir.path().canonicalize().unwrap());
         assert!(killed.is_some_and(|n| n >= 1), "{killed:?}");
         assert!(!left.wait().unwrap().success());
