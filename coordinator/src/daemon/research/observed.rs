@@ -228,7 +228,7 @@ pub(super) fn packages(reading: &mut Reading<'_>, of: &HistoryRow) -> Result<Vec
     let HistoryEvent::Observation { observation: id, .. } = &of.event else {
         return Ok(Vec::new());
     };
-    let Some(observation) = read(reading, id)? else { return Ok(Vec::new()) };
+    let Some(observation) = read(reading, of)? else { return Ok(Vec::new()) };
     let found = observation.materials.iter().enumerate();
     let found =
         found.filter_map(|(n, material)| Some((n, material, PackageFile::of(&material.uri)?)));
