@@ -15,7 +15,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
 };
 
@@ -41,8 +41,6 @@ pub struct Metrics {
     watch_looks: Family<One, Counter>,
     tags_seen: Counter,
     tags_failed: Counter,
-    former_policy: Family<One, Counter>,
-    former_policy_left: Gauge<u64, AtomicU64>,
     newest_observation: Arc<AtomicI64>,
 }
 
@@ -64,8 +62,6 @@ impl Metrics {
             watch_looks: Family::default(),
             tags_seen: Counter::default(),
             tags_failed: Counter::default(),
-            former_policy: Family::default(),
-            former_policy_left: Gauge::default(),
             newest_observation: Arc::default(),
         };
         metrics.register(store);
@@ -118,16 +114,6 @@ impl Metrics {
             "Images of watched tags that could not be taken in at a look",
             self.tags_failed.clone(),
         );
-        registry.register(
-            "assay_former_policy_verdicts",
-            "Verdicts of a former policy that were made anew or could not be, by result",
-            self.former_policy.clone(),
-        );
-        registry.register(
-            "assay_former_policy_left_records",
-            "Records that are still to be looked through for verdicts of a former policy",
-            self.former_policy_left.clone(),
-        );
         let (store, newest) = (Arc::downgrade(store), Arc::clone(&self.newest_observation));
         registry.register_collector(Box::new(StoreFigures { store, newest }));
     }
@@ -179,16 +165,6 @@ impl Metrics {
     /// The image of a watched tag could not be taken in; the look went on.
     pub fn tag_failed(&self) {
         self.tags_failed.inc();
-    }
-
-    /// A verdict of a former policy was made anew, or could not be.
-    pub fn former_policy_judged(&self, result: &'static str) {
-        self.former_policy.get_or_create(&[("result", result.to_owned())]).inc();
-    }
-
-    /// So many records are still to be looked through for verdicts of a former policy.
-    pub fn former_policy_left(&self, records: u64) {
-        self.former_policy_left.set(records);
     }
 
     /// A tag was new, or named another image than before.

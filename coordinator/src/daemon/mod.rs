@@ -8,7 +8,6 @@
 
 pub mod drains;
 pub mod evidence;
-pub mod former_policy;
 pub mod http;
 pub mod intake;
 pub mod judge;
@@ -232,7 +231,6 @@ impl Daemon {
         tasks.spawn(publish::run::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(publish::indexes::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(review::run(Arc::clone(&core), stopping.clone()));
-        tasks.spawn(former_policy::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(tick(Arc::clone(&core), stopping.clone()));
         let mut result = Ok(());
         loop {

@@ -25,12 +25,12 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Rows of history that are read at a time: 512 bytes each at most.
-pub(super) const PAGE: usize = 1000;
+const PAGE: usize = 1000;
 /// Jobs that are remembered as done; a job's rows lie near to each other in the history.
-pub(super) const DONE_MAX: usize = 10_000;
+const DONE_MAX: usize = 10_000;
 /// Waiting after a review that failed: 5 s, doubled up to five minutes.
-pub(super) const AGAIN: Duration = Duration::from_secs(5);
-pub(super) const AGAIN_MAX: Duration = Duration::from_secs(300);
+const AGAIN: Duration = Duration::from_secs(5);
+const AGAIN_MAX: Duration = Duration::from_secs(300);
 
 const SCHEMA: &str = "assay/reviewed/v1";
 
