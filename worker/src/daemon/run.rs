@@ -232,8 +232,10 @@ impl Worker {
 
     async fn sync(&mut self, draining: bool) -> Result<Duration, RunError> {
         let free = self.room();
-        // A held call would keep back what waits for the comparison, or for the end of a rest.
-        let idle = self.running.is_empty() && !draining && self.compared();
+        // A held call would keep back what waits for the comparison, or for the end of a rest. What
+        // waits says so itself: the connection may change under this very call.
+        let nothing_waits = self.compared() && self.outbox.waiting()?.is_empty();
+        let idle = self.running.is_empty() && !draining && nothing_waits;
         let rest = self.fitness.rest(Instant::now());
         let hold = if rest.is_zero() { HOLD_SECONDS } else { rest.as_secs().min(30) as u32 };
         let newest = self.outbox.newest_receipt();
