@@ -44,7 +44,8 @@ async fn held_calls_are_answered_and_the_folder_is_free_again() {
     let answer = in_time(held).await.unwrap().unwrap().into_inner();
     assert!(answer.offers.is_empty() && answer.stop.is_empty());
     let again = Daemon::open(Loaded::read(&home).unwrap(), Limits::default()).await.unwrap();
-    assert_eq!(again.core().store.end(), end);
+    // What its own tasks wrote before they stopped may have come after the look.
+    assert!(again.core().store.end() >= end);
     assert_eq!(again.core().roster().workers.len(), 1);
 }
 
