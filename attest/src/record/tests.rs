@@ -154,6 +154,31 @@ fn bounds_hold_on_both_sides() {
     assert!(revocation.sign(&key).is_err());
 }
 
+/// The quick reading takes the schema out by its spelling: nothing that imitates it gets through.
+#[test]
+fn a_schema_in_another_place_or_twice_is_refused() {
+    let key = SigningKey::generate().unwrap();
+    let good = String::from_utf8(lease(&key).encode().unwrap()).unwrap();
+    let schema = "\"schema\":\"assay/lease/v1\"";
+    assert!(good.contains(schema));
+    let without = good.replace(&format!("{schema},"), "");
+    let inside = |text: &str| format!("{}{text}}}", &without[..without.len() - 1]);
+    for bad in [
+        without.clone(),
+        good.replace(schema, &format!("{schema},{schema}")),
+        good.replace(schema, "\"schema\":\"assay/lease/v2\""),
+        inside(&format!(",{schema}")),
+        inside(&format!(",\"x\":{{{schema}}}")),
+        inside(&format!(",\"x\":[{schema}]")),
+        format!("{{{schema},{}", &without[1..]),
+        schema.to_owned(),
+    ] {
+        let envelope =
+            Envelope::sign(&key, &Lease::payload_type(), bad.clone().into_bytes()).unwrap();
+        assert!(Lease::read_unverified(&envelope).is_err(), "{bad}");
+    }
+}
+
 proptest! {
     #[test]
     fn arbitrary_payloads_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {

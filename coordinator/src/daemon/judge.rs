@@ -37,9 +37,9 @@ const AGAIN_MAX: usize = 16;
 
 /// Sets of evidence that are in memory for judging at a time: 64 MiB each at most.
 pub const SETS_AT_A_TIME: usize = 8;
-/// Jobs that are judged at a time. Most of the time they wait for the disk: eight at a time would be
-/// 250 a second where a sync takes 5 ms.
-const AT_A_TIME_MAX: usize = 256;
+/// Jobs that are judged at a time. Most of the time they wait for the disk, some 30 ms each: eight at
+/// a time would be 250 a second. A signed judgement has 4 MiB at most, so 256 MiB of them.
+const AT_A_TIME_MAX: usize = 64;
 
 /// A job that could not be judged is left alone for so long: a full disk makes it due at once again.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(1);

@@ -56,7 +56,7 @@ pub struct Index<T: Tables> {
 }
 
 /// A job, and in how many rows it lies.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Kept {
     job: Job,
     pieces: u8,
@@ -195,9 +195,7 @@ impl<T: Tables> Index<T> {
 
     /// A job's state.
     pub fn job(&self, id: &JobId) -> Result<Option<Job>, IndexError> {
-        Ok(self
-            .kept(id)?
-            .map(|kept| Arc::try_unwrap(kept).map_or_else(|k| k.job.clone(), |k| k.job)))
+        Ok(self.kept(id)?.map(|kept| Arc::unwrap_or_clone(kept).job))
     }
 
     /// The jobs of an image.
