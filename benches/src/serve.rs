@@ -7,7 +7,7 @@ use crate::{arguments::Arguments, fleet, image::Image};
 use anyhow::{Context, Result};
 use attest::{Digest, id::JobId};
 use coordinator::{
-    daemon::{Core, Daemon, evidence, judge, notary},
+    daemon::{Core, Daemon, evidence, notary, wall},
     journal::{Kind, NewRecord},
     queue::{Class, Event, Job, JobSpec, Tenant},
     setup::Loaded,
@@ -184,7 +184,7 @@ async fn announce(core: &Arc<Core>, job: Prepared) -> Result<JobId> {
     let facts = notary::AnnouncedFacts { index: None, evidence, reopened_by: Vec::new() };
     let attach = Box::new(move |job: &Job| {
         let key = &shared.loaded.verdict_key;
-        let announce = notary::announcement(job, &facts, key, judge::now());
+        let announce = notary::announcement(job, &facts, key, wall::now());
         let announce = announce.map(|body| NewRecord::new(Kind::ANNOUNCE, job.spec.id.0, body));
         pieces.into_iter().chain(announce).collect()
     });

@@ -14,7 +14,7 @@ use attest::{
 };
 use axum::{Router, body::Body, extract::State, response::Response};
 use coordinator::{
-    daemon::{Core, Daemon, judge, notary, roster::Roster},
+    daemon::{Core, Daemon, notary, roster::Roster, wall},
     journal::{Kind, NewRecord},
     queue::{Class, Event, Job, JobSpec, Limits, Role, Tenant},
     setup::{InitOptions, Loaded, init, read_secret},
@@ -135,7 +135,7 @@ async fn pass_on(State(middle): State<Middle>, request: Request<Body>) -> Respon
 }
 
 fn validity() -> Validity {
-    let now = judge::now().unix();
+    let now = wall::now().unix();
     let at = |seconds| Timestamp::from_unix(seconds).unwrap();
     Validity { from: at(now - 3600), until: at(now + 3600) }
 }
@@ -181,7 +181,7 @@ async fn announce(core: &Arc<Core>) -> JobId {
     let facts = notary::AnnouncedFacts { index: None, evidence: vec![], reopened_by: vec![] };
     let attach = Box::new(move |job: &Job| {
         let key = &shared.loaded.verdict_key;
-        let body = notary::announcement(job, &facts, key, judge::now()).unwrap();
+        let body = notary::announcement(job, &facts, key, wall::now()).unwrap();
         vec![NewRecord::new(Kind::ANNOUNCE, job.spec.id.0, body)]
     });
     let event = Event::Announce { spec, tenant: Tenant("test".into()), class: Class::Push };

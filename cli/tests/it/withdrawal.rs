@@ -125,7 +125,7 @@ async fn dissent(stage: &Stage, set: &EvidenceSet) {
         operator_uri: Observation::operator_urn(&operator),
         operator,
         environment: environment::read(&stage.path("g")),
-        now: coordinator::daemon::judge::now(),
+        now: coordinator::daemon::wall::now(),
     };
     let outcome = another_output(&set.manifest);
     let mut draft = Draft::failed(Some(outcome), None);

@@ -241,7 +241,7 @@ async fn announce(
     let shared = Arc::clone(core);
     let attach = Box::new(move |job: &crate::queue::Job| {
         let announce =
-            notary::announcement(job, &facts, &shared.loaded.verdict_key, super::judge::now());
+            notary::announcement(job, &facts, &shared.loaded.verdict_key, super::wall::now());
         let announce = announce.map(|body| NewRecord::new(Kind::ANNOUNCE, job.spec.id.0, body));
         pieces.into_iter().chain(announce).collect()
     });

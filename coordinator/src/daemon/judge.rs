@@ -7,7 +7,7 @@
 use super::{
     Core, DaemonError, evidence,
     notary::{self, AnnouncedFacts},
-    publish::{self, indexes},
+    publish::{self, indexes}, wall,
 };
 use crate::{
     journal::{Kind, NewRecord},
@@ -20,14 +20,13 @@ use attest::{
     evidence_set::Filed,
     id::JobId,
     observation::Observation,
-    time::Timestamp,
     verdict::{self, Judgement},
     vsa::VerdictRecord,
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -45,12 +44,6 @@ const AT_A_TIME_MAX: usize = 64;
 const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
 /// How long judgements that are under way may hold up the end: a registry may be slow.
 const END_MAX: Duration = Duration::from_secs(10);
-
-/// This machine's clock: goes into signed records, orders nothing.
-pub fn now() -> Timestamp {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(0)).unwrap_or_default()
-}
 
 /// Judges what is due, from now until it is told to stop, a few jobs at a time, each by one task.
 /// What is under way is ended.
@@ -200,7 +193,7 @@ async fn record(
     let Considered { judgement, need, mut facts, oldest } = considered;
     let id = job.id();
     let key = &core.loaded.verdict_key;
-    let record = VerdictRecord::sign(&judgement, now(), key).map_err(|e| e.to_string())?;
+    let record = VerdictRecord::sign(&judgement, wall::now(), key).map_err(|e| e.to_string())?;
     let index = facts.index;
     let judged = job.attempt;
     let publication = publish::of_job(core, &id, &judgement).map_err(|e| e.to_string())?;
@@ -221,7 +214,7 @@ async fn record(
             if job.attempt == judged || job.reopenings == 0 {
                 facts.reopened_by.clear();
             }
-            let announce = notary::announcement(job, &facts, &shared.loaded.verdict_key, now());
+            let announce = notary::announcement(job, &facts, &shared.loaded.verdict_key, wall::now());
             records
                 .extend(announce.map(|body| NewRecord::new(Kind::ANNOUNCE, job.spec.id.0, body)));
         }

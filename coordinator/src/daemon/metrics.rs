@@ -71,7 +71,7 @@ impl Metrics {
     fn register(&mut self, store: &Arc<dyn Store>) {
         let registry = &mut self.registry;
         let up = Gauge::<i64>::default();
-        up.set(super::judge::now().unix());
+        up.set(super::wall::now().unix());
         registry.register("assay_start_time_seconds", "When this process began, Unix time", up);
         registry.register(
             "assay_verdicts",
@@ -129,14 +129,14 @@ impl Metrics {
     pub fn judged(&self, outcome: &str, oldest: Option<i64>) {
         self.verdicts.get_or_create(&[("outcome", outcome.to_owned())]).inc();
         if let Some(oldest) = oldest {
-            let age = super::judge::now().unix().saturating_sub(oldest);
+            let age = super::wall::now().unix().saturating_sub(oldest);
             self.evidence_age.observe(age.max(0) as f64);
         }
     }
 
     /// An observation is on disk.
     pub fn observed(&self) {
-        self.newest_observation.fetch_max(super::judge::now().unix(), Ordering::Relaxed);
+        self.newest_observation.fetch_max(super::wall::now().unix(), Ordering::Relaxed);
     }
 
     /// A call was answered.
@@ -202,7 +202,7 @@ impl Collector for StoreFigures {
         let oldest = figures.oldest_waiting.map_or(0, |at| store.now().since(at) / 1000);
         let age = match self.newest.load(Ordering::Relaxed) {
             0 => 0,
-            at => super::judge::now().unix().saturating_sub(at).max(0).unsigned_abs(),
+            at => super::wall::now().unix().saturating_sub(at).max(0).unsigned_abs(),
         };
         let (disk, end) = (store.disk_figures(), store.end());
         for (name, help, value) in [

@@ -22,6 +22,7 @@ pub mod review;
 pub mod roster;
 pub mod service;
 pub mod wakes;
+pub mod wall;
 pub mod watch;
 
 use crate::{

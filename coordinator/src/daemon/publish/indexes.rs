@@ -14,7 +14,7 @@ use crate::{
     daemon::{
         Core, DaemonError,
         evidence::{self, SubmittedImage, about_image},
-        judge, review,
+        review, wall,
     },
     journal::{Kind, NewRecord},
     store::StoreError,
@@ -209,7 +209,7 @@ fn attested(core: &Core, image: &SubmittedImage) -> Result<Option<Vec<u8>>, Publ
         reproduced: &reproduced,
         attestation_manifests: &attestation_manifests,
     };
-    match Vsa::of_index(&index, &verifier(core), judge::now()) {
+    match Vsa::of_index(&index, &verifier(core), wall::now()) {
         Ok(vsa) => Ok(Some(bundle(core, &vsa)?)),
         Err(VsaError::Index(why @ IndexError::Uncovered { .. })) => {
             tracing::info!(image.digest = %image.digest, %why, "the index is not attested");

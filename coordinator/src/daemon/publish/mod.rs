@@ -132,7 +132,7 @@ pub struct OfJob {
 pub fn of_job(core: &Core, id: &JobId, judgement: &Judgement) -> Result<OfJob, PublishError> {
     let record = |body: Vec<u8>| NewRecord::new(Kind::PUBLICATION, id.0, body);
     if let Some(reproduced) = judgement.reproduced() {
-        let vsa = Vsa::of_image(&reproduced, &verifier(core), super::judge::now())?;
+        let vsa = Vsa::of_image(&reproduced, &verifier(core), super::wall::now())?;
         return Ok(OfJob { settled: record(bundle(core, &vsa)?), at_once: None });
     }
     let nothing = no_attestation(judgement.outcome.as_str());

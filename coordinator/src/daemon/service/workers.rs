@@ -5,7 +5,7 @@
 
 use super::{Core, peer, refusal_status, store_status};
 use crate::{
-    daemon::judge,
+    daemon::wall,
     journal::{Kind, NewRecord},
     queue::{Event, Reply, Report, Role, Said, Submission},
     store::nothing,
@@ -130,7 +130,7 @@ impl WorkerService for Workers {
             offers: self.offers(&desired)?,
             stop: desired.stop.iter().map(ToString::to_string).collect(),
             next_sync_seconds: if message.leases.is_empty() { 1 } else { 15 },
-            coordinator_time: judge::now().unix(),
+            coordinator_time: wall::now().unix(),
             resubmit: lost_from.is_some(),
             resubmit_from_position: lost_from.unwrap_or(0),
         }))
@@ -209,7 +209,7 @@ impl WorkerService for Workers {
             job,
             lease,
             position: filed.position,
-            received_at: judge::now(),
+            received_at: wall::now(),
             log_index: None,
         };
         let signed = receipt

@@ -86,7 +86,7 @@ impl LookRecord {
     fn of(looked: &Looked) -> Self {
         let problem = looked.problem.iter().flat_map(|problem| problem.chars());
         let problem = problem.take(PROBLEM_CHARS_MAX).collect();
-        Self { schema: LOOK_SCHEMA.to_owned(), at: super::judge::now(), problem }
+        Self { schema: LOOK_SCHEMA.to_owned(), at: super::wall::now(), problem }
     }
 
     /// The newest about a watch that this version can read.
