@@ -7,7 +7,8 @@
 use super::{
     Core, DaemonError, evidence,
     notary::{self, AnnouncedFacts},
-    publish::{self, indexes}, wall,
+    publish::{self, indexes},
+    wall,
 };
 use crate::{
     journal::{Kind, NewRecord},
@@ -16,7 +17,6 @@ use crate::{
 };
 use attest::{
     Digest, Subject,
-    dsse::Envelope,
     evidence_set::Filed,
     id::JobId,
     observation::Observation,
@@ -162,7 +162,7 @@ pub async fn judge_anew(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
         let Some(job) = job else { return Ok(false) };
         let believed = core.roster().revocations.len();
         let considered = considered(core, id).await?;
-        if is_recorded(core, &id, &considered.judgement)? {
+        if is_recorded(core, &id, &considered.judgement).map_err(|e| e.to_string())? {
             return Ok(false);
         }
         if record(core, &job, considered, believed).await? {
@@ -173,13 +173,21 @@ pub async fn judge_anew(core: &Arc<Core>, id: JobId) -> Result<bool, String> {
     Err(format!("expected a judgement of {id} that stands, found that something came in each time"))
 }
 
-/// The newest verdict says the same.
-fn is_recorded(core: &Core, id: &JobId, judgement: &Judgement) -> Result<bool, String> {
-    let newest = core.store.newest_about(Kind::VERDICT, &id.0).map_err(|e| e.to_string())?;
-    let Some(newest) = newest else { return Ok(false) };
-    let envelope = Envelope::parse(&newest.body).map_err(|e| e.to_string())?;
-    let known = VerdictRecord::open(&envelope, core.loaded.public_key());
-    Ok(known.map_err(|e| e.to_string())?.finding == **judgement)
+/// The newest verdict says the same. One that can't be read says nothing: the job is judged anew,
+/// and then its newest verdict can be read.
+fn is_recorded(core: &Core, id: &JobId, judgement: &Judgement) -> Result<bool, StoreError> {
+    let Some(newest) = core.store.newest_about(Kind::VERDICT, &id.0)? else { return Ok(false) };
+    match core.signers.verdict(&newest.body) {
+        Ok(known) => Ok(known.finding == **judgement),
+        Err(problem) => {
+            core.metrics.verdict_unreadable();
+            tracing::warn!(
+                job.id = %id, journal.position = newest.position.0, %problem,
+                "a verdict could not be read: its job is judged anew"
+            );
+            Ok(false)
+        }
+    }
 }
 
 /// Signs a judgement and keeps it with what follows from it. False: the job is not any more what
@@ -214,7 +222,8 @@ async fn record(
             if job.attempt == judged || job.reopenings == 0 {
                 facts.reopened_by.clear();
             }
-            let announce = notary::announcement(job, &facts, &shared.loaded.verdict_key, wall::now());
+            let announce =
+                notary::announcement(job, &facts, &shared.loaded.verdict_key, wall::now());
             records
                 .extend(announce.map(|body| NewRecord::new(Kind::ANNOUNCE, job.spec.id.0, body)));
         }

@@ -41,6 +41,7 @@ pub struct Metrics {
     watch_looks: Family<One, Counter>,
     tags_seen: Counter,
     tags_failed: Counter,
+    unreadable: Counter,
     newest_observation: Arc<AtomicI64>,
 }
 
@@ -62,6 +63,7 @@ impl Metrics {
             watch_looks: Family::default(),
             tags_seen: Counter::default(),
             tags_failed: Counter::default(),
+            unreadable: Counter::default(),
             newest_observation: Arc::default(),
         };
         metrics.register(store);
@@ -114,6 +116,11 @@ impl Metrics {
             "Images of watched tags that could not be taken in at a look",
             self.tags_failed.clone(),
         );
+        registry.register(
+            "assay_verdicts_unreadable",
+            "Verdicts that no key of this coordinator signed, or that are none: judged anew",
+            self.unreadable.clone(),
+        );
         let (store, newest) = (Arc::downgrade(store), Arc::clone(&self.newest_observation));
         registry.register_collector(Box::new(StoreFigures { store, newest }));
     }
@@ -165,6 +172,11 @@ impl Metrics {
     /// The image of a watched tag could not be taken in; the look went on.
     pub fn tag_failed(&self) {
         self.tags_failed.inc();
+    }
+
+    /// A verdict in the journal could not be read.
+    pub fn verdict_unreadable(&self) {
+        self.unreadable.inc();
     }
 
     /// A tag was new, or named another image than before.

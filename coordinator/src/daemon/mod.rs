@@ -21,6 +21,7 @@ pub mod resources;
 pub mod review;
 pub mod roster;
 pub mod service;
+pub mod signers;
 pub mod wakes;
 pub mod wall;
 pub mod watch;
@@ -38,6 +39,7 @@ use net::{
     listen::{Note, Patience},
 };
 use roster::{Roster, RosterError};
+use signers::Signers;
 use std::{
     io,
     net::SocketAddr,
@@ -109,6 +111,8 @@ pub struct Core {
     pub revoked: Notify,
     /// Turns to have a set of evidence in memory for judging it.
     pub judging: Semaphore,
+    /// Whose verdicts are our own.
+    pub signers: Signers,
     roster: RwLock<Arc<Roster>>,
     changed: tokio::sync::watch::Sender<u64>,
 }
@@ -188,6 +192,7 @@ impl Daemon {
         let (metrics, watches) = (Metrics::new(&store), Watches::read(store.as_ref())?);
         let (wakes, stopping) = (wakes::Wakes::default(), CancellationToken::new());
         let (publishing, revoked) = (publish::Publishing::default(), Notify::new());
+        let signers = Signers::read(store.as_ref(), loaded.public_key())?;
         let core = Core {
             store,
             loaded,
@@ -198,6 +203,7 @@ impl Daemon {
             publishing,
             revoked,
             judging: Semaphore::new(judge::SETS_AT_A_TIME),
+            signers,
             roster,
             changed,
         };
@@ -231,6 +237,7 @@ impl Daemon {
         tasks.spawn(wakes::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(publish::run::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(publish::indexes::run(Arc::clone(&core), stopping.clone()));
+        tasks.spawn(signers::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(review::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(tick(Arc::clone(&core), stopping.clone()));
         let mut result = Ok(());

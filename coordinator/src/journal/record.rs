@@ -79,6 +79,8 @@ kinds! {
     /// Up to which position something was followed to its end: revocations, what indexes rest on
     /// (JSON, `daemon::review`).
     REVIEWED = 21, "reviewed", false;
+    /// A key that the coordinator signs verdicts with, from here on (JSON, `daemon::signers`).
+    VERDICT_KEY = 22, "verdict-key", false;
 }
 
 impl fmt::Display for Kind {

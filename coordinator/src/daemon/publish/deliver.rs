@@ -11,7 +11,7 @@ use super::{
     target::{self, Target, TargetError},
 };
 use crate::{
-    daemon::{Core, evidence},
+    daemon::{Core, evidence, signers::Signers},
     journal::{Kind, NewRecord, Stored},
     setup::config::PublishTarget,
     store::{Pushed, StoreError},
@@ -21,7 +21,6 @@ use attest::{
     bundle::Bundle,
     evidence_set::EvidenceSet,
     id::{JobId, JournalPosition},
-    key::PublicKey,
     time::Timestamp,
     vsa::VSA_V1,
 };
@@ -145,8 +144,7 @@ pub async fn deliver(
 ) -> Result<Pushed, DeliveryError> {
     let destination = target::destination(core, target)?;
     let (repository, subject) = (&plan.target.repository, &plan.subject);
-    let key = core.loaded.verdict_key.public();
-    let ours = |bundle: &[u8]| is_ours(bundle, key, &plan.repository);
+    let ours = |bundle: &[u8]| is_ours(bundle, &core.signers, &plan.repository);
     let (attested, gone) = match &plan.attestation {
         _ if !counts(core, plan)? => (None, 0),
         Some(bundle) => {
@@ -189,9 +187,9 @@ pub async fn deliver(
     Ok(pushed)
 }
 
-/// Our own attestation about this repository.
-fn is_ours(bundle: &[u8], key: &PublicKey, repository: &Repository) -> bool {
-    let signed = Bundle::parse(bundle).is_ok_and(|bundle| bundle.envelope.verify(key).is_ok());
+/// Our own attestation about this repository, also by a key that we had before.
+fn is_ours(bundle: &[u8], signers: &Signers, repository: &Repository) -> bool {
+    let signed = Bundle::parse(bundle).is_ok_and(|bundle| signers.signed(&bundle.envelope));
     signed
         && statement(bundle).is_some_and(|statement| {
             statement.predicate_type == VSA_V1

@@ -37,10 +37,15 @@ pub(in crate::daemon) fn core(folder: &std::path::Path) -> Arc<Core> {
         publish: None,
     };
     init(folder, &options).unwrap();
+    core_over(folder, MemoryDisk::default())
+}
+
+/// The same once more, over a folder and a journal that are there.
+pub(in crate::daemon) fn core_over(folder: &std::path::Path, disk: MemoryDisk) -> Arc<Core> {
     let loaded = Loaded::read(folder).unwrap();
     let (notary, around) = (LeaseNotary::of(&loaded).unwrap(), SystemSurroundings::default());
     let opened = in_memory(
-        MemoryDisk::default(),
+        disk,
         Options::new([7; 16]),
         Limits::default(),
         Arc::new(notary),
@@ -55,6 +60,8 @@ pub(in crate::daemon) fn core(folder: &std::path::Path) -> Arc<Core> {
         watches: crate::daemon::watch::Watches::read(store.as_ref()).unwrap(),
         wakes: Default::default(),
         stopping: Default::default(),
+        signers: crate::daemon::signers::Signers::read(store.as_ref(), loaded.public_key())
+            .unwrap(),
         store,
         loaded,
         publishing: Publishing::default(),
@@ -74,7 +81,7 @@ async fn keep(core: &Core, kind: Kind, about: Digest, body: Vec<u8>) {
 }
 
 /// A job about [`MANIFEST`], as intake announces it: under another recipe another job.
-async fn announce(core: &Core, recipe: &[u8], index: Option<&[u8]>) -> JobId {
+pub(in crate::daemon) async fn announce(core: &Core, recipe: &[u8], index: Option<&[u8]>) -> JobId {
     let (repository, digest) = (repository(), Digest::of(MANIFEST));
     let subject = Subject { repository, digest, platform: Platform::linux("amd64") };
     let recipes = vec![Digest::of(recipe)];

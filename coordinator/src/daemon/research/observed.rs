@@ -15,7 +15,6 @@ use attest::{
     observation::{CacheState, Observation},
     time::Timestamp,
     verdict::Finding,
-    vsa::VerdictRecord,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -174,11 +173,8 @@ fn effect(
 ) -> Result<Option<&'static str>, StoreError> {
     if !reading.findings.contains_key(job) {
         let newest = reading.core.store.newest_about(Kind::VERDICT, &job.0)?;
-        let key = reading.core.loaded.public_key();
-        let finding = newest.and_then(|stored| {
-            let envelope = Envelope::parse(&stored.body).ok()?;
-            Some(VerdictRecord::open(&envelope, key).ok()?.finding)
-        });
+        let signers = &reading.core.signers;
+        let finding = newest.and_then(|stored| Some(signers.verdict(&stored.body).ok()?.finding));
         if reading.findings.len() >= super::REMEMBERED_MAX {
             reading.findings.clear();
         }

@@ -10,14 +10,11 @@ use crate::{
     queue::{Change, ReopenReason, Transition},
     store::StoreError,
 };
-use attest::{dsse::Envelope, id::JobId, vsa::VerdictRecord};
+use attest::id::JobId;
 
 pub(super) fn verdict(reading: &mut Reading<'_>, stored: &Stored) -> Result<Vec<Row>, StoreError> {
     let core = reading.core;
-    let open = |stored: &Stored| {
-        let envelope = Envelope::parse(&stored.body).ok()?;
-        VerdictRecord::open(&envelope, core.loaded.public_key()).ok()
-    };
+    let open = |stored: &Stored| core.signers.verdict(&stored.body).ok();
     let Some(record) = open(stored) else { return Ok(Vec::new()) };
     let finding = &record.finding;
     let subject = &finding.subject;

@@ -11,7 +11,7 @@ use crate::{
     journal::Kind,
     queue::{Class, Job, Phase, Slot, Tenant},
 };
-use attest::{Digest, Repository, dsse::Envelope, id::JobId, vsa::VerdictRecord};
+use attest::{Digest, Repository, id::JobId};
 use oci::ImageReference;
 use proto::{convert, status, v1, v1::image_service_server::ImageService};
 use std::{sync::Arc, time::Duration};
@@ -84,10 +84,7 @@ impl Images {
         let store = &self.core.store;
         let verdict = store.newest_about(Kind::VERDICT, &job.0).map_err(|e| store_status(&e))?;
         let Some(verdict) = verdict else { return Ok(()) };
-        let key = self.core.loaded.public_key();
-        let record = Envelope::parse(&verdict.body)
-            .map_err(|e| e.to_string())
-            .and_then(|envelope| VerdictRecord::open(&envelope, key).map_err(|e| e.to_string()));
+        let record = self.core.signers.verdict(&verdict.body);
         let record = record.map_err(status::unavailable)?;
         let mut json = serde_json::to_value(&record.finding).unwrap_or_default();
         if let Some(map) = json.as_object_mut() {
