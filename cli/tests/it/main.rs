@@ -4,6 +4,7 @@
 //! binary for the tests of its own package alone and says where it is (`CARGO_BIN_EXE_assay`).
 
 mod demo;
+mod former_policy;
 #[path = "../../../tests/src/peer.rs"]
 #[allow(dead_code)]
 mod peer;

@@ -267,6 +267,13 @@ impl Stage {
         assert_eq!(status.and_then(|s| s.code()), Some(0), "{name} after SIGTERM:\n{said}");
     }
 
+    /// SIGKILL: nothing is put in order.
+    pub fn kill(&mut self, name: &str) {
+        let mut running = self.running.remove(name).unwrap_or_else(|| panic!("{name} is not run"));
+        running.child.kill().unwrap();
+        running.child.wait().unwrap();
+    }
+
     /// What the processes in the background said so far: their last lines.
     pub fn background(&self) -> String {
         let tail = |text: &str| {

@@ -15,7 +15,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -42,6 +42,8 @@ pub struct Metrics {
     tags_seen: Counter,
     tags_failed: Counter,
     unreadable: Counter,
+    former_policy: Family<One, Counter>,
+    former_policy_left: Gauge<f64, AtomicU64>,
     newest_observation: Arc<AtomicI64>,
 }
 
@@ -64,6 +66,8 @@ impl Metrics {
             tags_seen: Counter::default(),
             tags_failed: Counter::default(),
             unreadable: Counter::default(),
+            former_policy: Family::default(),
+            former_policy_left: Gauge::default(),
             newest_observation: Arc::default(),
         };
         metrics.register(store);
@@ -116,13 +120,9 @@ impl Metrics {
             "Images of watched tags that could not be taken in at a look",
             self.tags_failed.clone(),
         );
-        registry.register(
-            "assay_verdicts_unreadable",
-            "Verdicts that no key of this coordinator signed, or that are none: judged anew",
-            self.unreadable.clone(),
-        );
         let (store, newest) = (Arc::downgrade(store), Arc::clone(&self.newest_observation));
         registry.register_collector(Box::new(StoreFigures { store, newest }));
+        self.register_what_is_made_anew();
     }
 
     /// All of it, as OpenMetrics text.
@@ -172,6 +172,34 @@ impl Metrics {
     /// The image of a watched tag could not be taken in; the look went on.
     pub fn tag_failed(&self) {
         self.tags_failed.inc();
+    }
+
+    fn register_what_is_made_anew(&mut self) {
+        self.registry.register(
+            "assay_verdicts_unreadable",
+            "Verdicts that no key of this coordinator signed, or that are none: judged anew",
+            self.unreadable.clone(),
+        );
+        self.registry.register(
+            "assay_former_policy_verdicts",
+            "Verdicts of a former policy that were made anew or could not be, by result",
+            self.former_policy.clone(),
+        );
+        self.registry.register(
+            "assay_former_policy_left_ratio",
+            "Share of the jobs that are still to be looked at for a verdict of a former policy",
+            self.former_policy_left.clone(),
+        );
+    }
+
+    /// A verdict of a former policy was made anew, or could not be.
+    pub fn former_policy_judged(&self, result: &'static str) {
+        self.former_policy.get_or_create(&[("result", result.to_owned())]).inc();
+    }
+
+    /// Such a share of the jobs is still to be looked at for a verdict of a former policy.
+    pub fn former_policy_left(&self, share: f64) {
+        self.former_policy_left.set(share);
     }
 
     /// A verdict in the journal could not be read.

@@ -8,6 +8,7 @@
 
 pub mod drains;
 pub mod evidence;
+pub mod former_policy;
 pub mod http;
 pub mod intake;
 pub mod judge;
@@ -227,6 +228,7 @@ impl Daemon {
         let Self { core, listeners, grpc, http, patience } = self;
         tracing::info!(listen.grpc = %grpc, listen.http = %http, "coordinator started");
         let gates = gates(&core, patience)?;
+        note_what_it_works_with(&core).await?;
         // Whatever ends first ends everything, and held calls with it.
         let stopping = core.stopping.clone();
         let mut tasks = JoinSet::new();
@@ -239,6 +241,7 @@ impl Daemon {
         tasks.spawn(publish::indexes::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(signers::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(review::run(Arc::clone(&core), stopping.clone()));
+        tasks.spawn(former_policy::run(Arc::clone(&core), stopping.clone()));
         tasks.spawn(tick(Arc::clone(&core), stopping.clone()));
         let mut result = Ok(());
         loop {
@@ -274,6 +277,19 @@ impl Daemon {
         );
         result
     }
+}
+
+/// Puts its key and its policy on record before anything is judged. A full disk keeps it from
+/// nothing: it is tried again in the background, as long as nothing else can be written either.
+async fn note_what_it_works_with(core: &Core) -> Result<(), StoreError> {
+    for noted in [signers::keep(core).await, former_policy::begin(core).await] {
+        match noted {
+            Err(error) if error.retry_after_ms().is_none() => return Err(error),
+            Err(error) => tracing::warn!(%error, "key or policy are not on record yet"),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Who is let in, over gRPC and over HTTP.

@@ -29,8 +29,8 @@ const PAGE: usize = 1000;
 /// Jobs that are remembered as done; a job's rows lie near to each other in the history.
 const DONE_MAX: usize = 10_000;
 /// Waiting after a review that failed: 5 s, doubled up to five minutes.
-const AGAIN: Duration = Duration::from_secs(5);
-const AGAIN_MAX: Duration = Duration::from_secs(300);
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
+pub(super) const AGAIN_MAX: Duration = Duration::from_secs(300);
 
 const SCHEMA: &str = "assay/reviewed/v1";
 

@@ -144,7 +144,7 @@ pub async fn run(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonE
 }
 
 /// Puts the key on record unless it is the newest there.
-async fn keep(core: &Core) -> Result<(), StoreError> {
+pub(super) async fn keep(core: &Core) -> Result<(), StoreError> {
     let own = core.loaded.public_key();
     if on_record(core.store.as_ref())?.last() == Some(own) {
         return Ok(());

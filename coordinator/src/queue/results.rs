@@ -6,8 +6,8 @@
 //! operator (I2).
 
 use super::{
-    Answer, Change, Filed, Job, Need, ParkReason, Phase, Queue, Refusal, ReopenReason, Reply, Role,
-    Said, Slot, Submission, Turn, job,
+    Answer, Change, Class, Filed, Job, Need, ParkReason, Phase, Queue, Refusal, ReopenReason,
+    Reply, Role, Said, Slot, Submission, Turn, job,
 };
 use attest::id::{Attempt, JobId};
 
@@ -155,7 +155,8 @@ impl Queue {
 
     /// Opens the job again, or parks it when that happened often enough. A verdict that does not
     /// follow any more although nothing came in was unsettled by an administrator (a key that was
-    /// revoked, another policy): that is a new question, like a recheck, and no dissent.
+    /// revoked, another policy): that is a new question, like a recheck, and no dissent. All such
+    /// jobs come at once, so they stand where rechecks stand: behind what is submitted fresh.
     fn dissent(
         &mut self,
         turn: &mut Turn,
@@ -170,7 +171,8 @@ impl Queue {
             let (why, outcome) = (ParkReason::Attempts, Some(outcome));
             return self.record(turn, id, Change::Parked { why, outcome });
         }
-        let (attempt, class, tenant) = (job.attempt.next(), job.class, job.tenant.clone());
+        let class = if unsettled { job.class.max(Class::Recheck) } else { job.class };
+        let (attempt, tenant) = (job.attempt.next(), job.tenant.clone());
         let rank = self.rank(&tenant, class, turn.now);
         let wanted = wanted.clamp(1, super::model::WANTED_MAX + 2);
         let why = if unsettled { ReopenReason::Recheck } else { ReopenReason::Dissent };

@@ -153,6 +153,7 @@ fn what_an_administrator_unsettles_uses_up_no_opening() {
         rig.judged(job, "inconclusive", need);
         let state = rig.job(job);
         assert_eq!((state.attempt.0, state.reopenings, state.open_slots()), (times + 1, 0, 1));
+        assert_eq!(state.class, Class::Recheck, "many come at once: behind fresh ones");
         rig.work(times as u32 + 1, output("a"));
         rig.judged(job, "reproduced", Need::Enough);
     }
