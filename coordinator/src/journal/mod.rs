@@ -22,6 +22,7 @@ pub mod examine;
 pub mod figures;
 mod floor;
 pub mod frame;
+mod kept;
 pub mod log;
 pub mod memory;
 mod open;

@@ -10,6 +10,7 @@ use super::{
     examine::unreadable_tail,
     floor,
     frame::{SEGMENT_HEADER_BYTES, SegmentHeader, chain_start},
+    kept::Kept,
     log::{Cut, Options, Recovery},
     read::{Active, Segment, Shared},
     recover::{self, Scan, Tail},
@@ -107,6 +108,7 @@ fn share<D: Disk>(
         journal: header.journal,
         segments: RwLock::new(segments),
         durable: AtomicU64::new(durable),
+        kept: Kept::default(),
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     disk::{Disk, read_full},
     error::JournalError,
     frame::{self, FRAME_HEADER_BYTES, Frame, SEGMENT_HEADER_BYTES, SegmentHeader},
+    kept::{Files, Kept},
     record::Stored,
     recover, segment,
 };
@@ -25,12 +26,14 @@ pub(super) struct Shared<D: Disk> {
     pub(super) journal: [u8; 16],
     pub(super) segments: RwLock<Vec<Segment<D>>>,
     pub(super) durable: AtomicU64,
+    /// Closed segments that were read last.
+    pub(super) kept: Kept<D>,
 }
 
 /// One segment, as readers know it.
 pub(super) struct Segment<D: Disk> {
     pub(super) first: u64,
-    /// Only the last segment has its file open and its offsets in memory.
+    /// Only the last segment has its offsets in memory; files of others: [`Shared::kept`].
     pub(super) active: Option<Active<D>>,
 }
 
@@ -50,6 +53,7 @@ impl<D: Disk> Clone for Reader<D> {
 
 /// Where a record lies.
 struct Found<D: Disk> {
+    first: u64,
     name: String,
     file: Arc<D::File>,
     offset: u64,
@@ -82,6 +86,8 @@ impl<D: Disk> Reader<D> {
         let found = self.find(position, true)?;
         match Self::frame(&found, position) {
             Err(_) if found.hinted => {
+                // Through files that are opened anew: others may be in their place.
+                self.0.kept.forget(found.first);
                 let found = self.find(position, false)?;
                 let frame = Self::frame(&found, position)?;
                 Ok((found, frame))
@@ -151,26 +157,29 @@ impl<D: Disk> Reader<D> {
                     damaged(position, &name, 0, "expected the record's offset, found none".into())
                 })?;
                 let (file, offset) = (active.file.clone(), u64::from(offset));
-                return Ok(Found { name, file, offset, hinted: false });
+                let first = segment.first;
+                return Ok(Found { first, name, file, offset, hinted: false });
             }
             (segment.first, segments.get(i + 1).map_or(0, |next| next.first - segment.first))
         };
         let name = segment::name(first);
-        let file = self.0.disk.open(&name).map_err(|e| JournalError::io("open", &name, &e))?;
-        let hint = hints.then(|| self.hinted_offset(first, position - first, &file)).flatten();
+        let files = self.0.kept.files(&*self.0.disk, first);
+        let files = files.map_err(|error| JournalError::io("open", &name, &error))?;
+        let hint = hints.then(|| Self::hinted_offset(&files, first, position - first)).flatten();
+        let file = files.segment.clone();
         let offset = match hint {
             Some(offset) => offset,
             None => self.closed_offset(first, count, position - first, &file)?,
         };
-        Ok(Found { name, file: Arc::new(file), offset, hinted: hint.is_some() })
+        Ok(Found { first, name, file, offset, hinted: hint.is_some() })
     }
 
     /// Offsets of a closed segment lie beside it, as a hint: where a header of the record seems to
     /// be. Few bytes are looked at: eight zeros are a position, too.
-    fn hinted_offset(&self, first: u64, index: u64, file: &D::File) -> Option<u64> {
-        let offset = segment::hinted_offset(&*self.0.disk, first, index)?;
+    fn hinted_offset(files: &Files<D>, first: u64, index: u64) -> Option<u64> {
+        let offset = segment::hinted_offset(files.offsets.as_ref()?, index)?;
         let mut head = [0; FRAME_HEADER_BYTES];
-        let read = read_full(file, &mut head, offset).unwrap_or(0);
+        let read = read_full(&*files.segment, &mut head, offset).unwrap_or(0);
         let seems = read == FRAME_HEADER_BYTES && frame::claims(&head).0 == first + index;
         (seems && offset >= SEGMENT_HEADER_BYTES as u64).then_some(offset)
     }
@@ -184,6 +193,8 @@ impl<D: Disk> Reader<D> {
         file: &D::File,
     ) -> Result<u64, JournalError> {
         let name = segment::name(first);
+        // Its hints are wrong or missing, or it is damaged: nothing of it is kept open.
+        self.0.kept.forget(first);
         let bytes = segment::read_all::<D>(file, &name)?;
         let header = SegmentHeader::decode(&bytes)
             .map_err(|error| damaged(first, &name, 0, error.to_string()))?;

@@ -91,10 +91,9 @@ pub(super) fn write_offsets<D: Disk>(disk: &D, first: u64, offsets: &[u32]) -> s
     disk.create(&name)?.write_at(&bytes, 0)
 }
 
-/// What the offsets file says about the record with this index; not to be trusted.
-pub(super) fn hinted_offset<D: Disk>(disk: &D, first: u64, index: u64) -> Option<u64> {
-    let file = disk.open(&offsets_name(first)).ok()?;
+/// What an offsets file says about the record with this index; not to be trusted.
+pub(super) fn hinted_offset<F: DiskFile>(offsets: &F, index: u64) -> Option<u64> {
     let mut bytes = [0; 4];
-    let read = read_full(&file, &mut bytes, index * 4).ok()?;
+    let read = read_full(offsets, &mut bytes, index * 4).ok()?;
     (read == 4).then(|| u64::from(u32::from_le_bytes(bytes)))
 }

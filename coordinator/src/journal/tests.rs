@@ -5,6 +5,7 @@
 
 mod faults;
 mod golden;
+mod kept;
 mod threads;
 
 use super::{
