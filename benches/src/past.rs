@@ -15,7 +15,7 @@ use attest::{
     id::{Attempt, Fence, JobId, LeaseId, ObservationId},
 };
 use coordinator::{
-    daemon::evidence,
+    daemon::{evidence, former_policy},
     journal::{Group, Kind, Log, NewRecord, Options, RealDisk},
     queue::{
         Answer, Change, Class, Grant, JobSpec, Millis, ReopenReason, Role, Said, Tenant, Transition,
@@ -61,6 +61,10 @@ impl Writer {
         let step = Transition { at: Millis(self.clock), job, change };
         let mut records = before;
         records.push(NewRecord::new(Kind::TRANSITION, job.0, step.to_json()));
+        self.append(records)
+    }
+
+    fn append(&mut self, records: Vec<NewRecord>) -> Result<()> {
         self.past.records += records.len() as u64;
         let group = Group { records, time: image::now() };
         self.bytes += group.bytes();
@@ -94,6 +98,8 @@ pub fn write(folder: &Path, members: &[Member], observations: u64) -> Result<Pas
         job(&mut writer, number, &samples, members)?;
         number += 1;
     }
+    // As after any stop: the next start has no verdicts of former policies to look for.
+    writer.append(vec![former_policy::every_verdict_is_by(loaded.policy.digest())])?;
     writer.sync()?;
     writer.past.images = number;
     Ok(writer.past)

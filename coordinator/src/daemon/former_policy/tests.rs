@@ -38,6 +38,10 @@ async fn judged(folder: &Path) -> (MemoryDisk, Vec<JobId>, Digest) {
     follow(&core).await.unwrap();
     let policy = core.loaded.policy.digest();
     assert!(jobs.iter().all(|job| judged_by(&core, job) == [policy]), "its own stay");
+    core.store.append(vec![every_verdict_is_by(policy)]).await.unwrap();
+    let end = core.store.end();
+    follow(&core).await.unwrap();
+    assert_eq!(core.store.end(), end, "nothing is left to look at");
     (disk, jobs, policy)
 }
 
