@@ -419,6 +419,7 @@ async fn every_metric_that_is_shown_or_alerted_on_exists() {
     core.metrics.connected("grpc", "accepted");
     core.metrics.published("ok");
     core.metrics.looked("ok");
+    core.metrics.former_policy_judged("judged");
     let text = core.metrics.render().unwrap();
     running.stop().await;
     let mut names = std::collections::BTreeSet::new();
