@@ -233,3 +233,51 @@ fn an_opening_whose_announcement_is_missing_wants_m_and_two_more() {
     fleet.observe(0, 2, same());
     assert_eq!(need(&fleet), Need::MoreObservations(3));
 }
+
+#[test]
+fn where_everybody_has_spoken_nobody_is_asked_again() {
+    // Two agree on another image, one saw the published one, three must agree.
+    let mut fleet = Fleet::new(3, 3);
+    fleet.announce(1, 3, &[]);
+    fleet.observe(0, 1, same());
+    fleet.observe(1, 1, other(1));
+    fleet.observe(2, 1, other(1));
+    assert_eq!((fleet.outcome(), need(&fleet)), ("disputed", Need::Enough));
+    // Two dissent, of whom one saw the published image before: he is no witness of the other.
+    let mut fleet = Fleet::new(2, 2);
+    fleet.announce(1, 2, &[]);
+    fleet.observe(0, 1, same());
+    let dissent = fleet.observe(1, 1, other(1));
+    fleet.announce(2, 2, &[dissent]);
+    fleet.observe(0, 2, other(1));
+    assert_eq!((fleet.outcome(), need(&fleet)), ("disputed", Need::Enough));
+}
+
+#[test]
+fn the_first_opening_is_the_first_of_its_row_whatever_it_says() {
+    let mut fleet = Fleet::new(8, 2);
+    let dissent = fleet.observe(7, 1, other(1));
+    fleet.observe(0, 1, same());
+    fleet.announce(1, 2, std::slice::from_ref(&dissent));
+    fleet.announce(2, 4, &[dissent]);
+    for who in 0..7 {
+        fleet.observe(who, 2, if who < 3 { same() } else { refused() });
+    }
+    assert_eq!(need(&fleet), Need::ReopenWith(4), "two openings of three");
+}
+
+#[test]
+fn those_who_are_silent_could_agree_with_the_one_who_dissents() {
+    // Of four three must agree; the two that were not asked could join the dissenter.
+    let mut fleet = Fleet::new(4, 3);
+    fleet.announce(1, 2, &[]);
+    fleet.observe(0, 1, same());
+    fleet.observe(1, 1, other(1));
+    assert_eq!((fleet.outcome(), need(&fleet)), ("disputed", Need::ReopenWith(3)));
+    // Of three only one is left: neither side can have three.
+    let mut fleet = Fleet::new(3, 3);
+    fleet.announce(1, 2, &[]);
+    fleet.observe(0, 1, same());
+    fleet.observe(1, 1, other(1));
+    assert_eq!((fleet.outcome(), need(&fleet)), ("disputed", Need::Enough));
+}

@@ -426,3 +426,26 @@ fn of_two_agreed_failures_the_more_frequent_is_the_reason_and_of_equal_ones_the_
         assert!(gaps.len() == 1 && gaps[0].detail.starts_with(expected), "{gaps:?}");
     }
 }
+
+#[test]
+fn a_verdict_rests_on_the_records_of_those_it_names_and_on_no_other() {
+    let mut fleet = Fleet::new(4, 2);
+    let named = [fleet.observe(0, 1, same()), fleet.observe(1, 1, same())];
+    let records = |fleet: &Fleet| fleet.judge().records.clone();
+    let two = records(&fleet);
+    assert_eq!(two.len(), 4, "a worker's record and a lease for each");
+    // Evidence without a lease is not counted, and a refusal is no answer.
+    fleet.volunteer(2, same());
+    fleet.observe(3, 1, refused());
+    let counted: Vec<_> = fleet.judge().counted.iter().map(|c| c.observation).collect();
+    assert_eq!(counted.len(), named.len());
+    assert_eq!(records(&fleet), two);
+    // A dissenter is named, whoever refuses is not.
+    let mut fleet = Fleet::new(4, 2);
+    fleet.observe(0, 1, same());
+    fleet.observe(1, 1, other(1));
+    let two = records(&fleet);
+    assert_eq!(two.len(), 4);
+    fleet.observe(3, 1, refused());
+    assert_eq!(records(&fleet), two);
+}
