@@ -116,4 +116,53 @@ mod tests {
         buckets.sweep(at(7000));
         assert_eq!(buckets.buckets.len(), 0);
     }
+
+    #[test]
+    fn only_a_full_bucket_is_forgotten() {
+        let mut buckets = Buckets::new(Rate { burst: 2, per_second: 4 });
+        let at = Millis;
+        for _ in 0..2 {
+            assert_eq!(buckets.take(&"r", at(1000)), Ok(()));
+        }
+        // One token and a half: it may be taken from, and is not as if it was never taken from.
+        buckets.sweep(at(1375));
+        assert_eq!(buckets.take(&"r", at(1375)), Ok(()));
+        assert_eq!(buckets.take(&"r", at(1375)), Err(125));
+        buckets.sweep(at(1375 + 374));
+        assert_eq!(buckets.buckets.len(), 1);
+        buckets.sweep(at(1375 + 375));
+        assert_eq!(buckets.buckets.len(), 0);
+    }
+
+    #[test]
+    fn a_pause_takes_no_tokens() {
+        let mut buckets = Buckets::new(Rate { burst: 2, per_second: 4 });
+        let at = Millis;
+        buckets.pause(&"r", at(1000), 1);
+        assert_eq!(buckets.take(&"r", at(1000)), Err(1));
+        for _ in 0..2 {
+            assert_eq!(buckets.take(&"r", at(1001)), Ok(()));
+        }
+        assert_eq!(buckets.take(&"r", at(1001)), Err(250));
+        // A shorter pause does not end a longer one, and none is longer than a day.
+        buckets.pause(&"r", at(2000), u64::MAX);
+        buckets.pause(&"r", at(2000), 1);
+        assert_eq!(buckets.wait(&"r", at(2000)), PAUSE_MS_MAX);
+    }
+
+    #[test]
+    fn a_full_table_still_counts_for_the_names_it_has() {
+        let mut buckets = Buckets::new(Rate { burst: 1, per_second: 1 });
+        let (at, new) = (Millis(1000), BUCKETS_MAX as u32);
+        for name in 0..new {
+            assert_eq!(buckets.take(&name, at), Ok(()));
+        }
+        assert_eq!(buckets.take(&0, at), Err(1000));
+        assert_eq!((buckets.take(&new, at), buckets.take(&new, at)), (Ok(()), Ok(())));
+        buckets.pause(&new, at, 5000);
+        assert_eq!(buckets.wait(&new, at), 0, "no room to note it");
+        buckets.pause(&0, at, 5000);
+        assert_eq!(buckets.wait(&0, at), 5000);
+        assert_eq!(buckets.buckets.len(), BUCKETS_MAX);
+    }
 }

@@ -60,8 +60,12 @@ fn the_same_job_asked_for_twice_is_one_and_only_gets_more_urgent() {
     let mut rig = Rig::new();
     let job = rig.announce("m", 1);
     let rank = rig.job(job).rank;
-    let again = rig.announce_as(spec("m", 1), "other", Class::Backfill);
-    assert!(matches!(again, Reply::Announced { opened: false, .. }));
+    let steps = rig.steps.len();
+    for class in [Class::Backfill, Class::Push] {
+        let again = rig.announce_as(spec("m", 1), "other", class);
+        assert!(matches!(again, Reply::Announced { opened: false, .. }));
+    }
+    assert_eq!(rig.steps.len(), steps, "nothing to write down");
     assert_eq!((rig.job(job).rank, rig.job(job).class), (rank, Class::Push));
     rig.announce_as(spec("m", 1), "other", Class::Gate);
     assert_eq!((rig.queue.jobs().count(), rig.job(job).class), (1, Class::Gate));
@@ -123,6 +127,39 @@ fn jobs_of_many_routes_are_all_found() {
     }
     let report = Report { slots_free: 256, ..report(101, &[]) };
     assert_eq!(rig.sync_with(report).offers.len(), 1);
+}
+
+#[test]
+fn a_route_whose_first_job_is_not_for_the_worker_does_not_hide_an_earlier_job_of_another() {
+    let mut rig = Rig::new();
+    let at = |registry: &str, name| spec_at(registry, name, "apko", "amd64", 0, 2);
+    let announce = |rig: &mut Rig, spec: JobSpec| {
+        rig.announce_as(spec, "ci", Class::Push);
+        rig.now += MINUTE;
+    };
+    announce(&mut rig, at("a.example/m", "first"));
+    rig.lease(1);
+    announce(&mut rig, at("b.example/m", "second"));
+    announce(&mut rig, at("a.example/m", "third"));
+    let one = Report { slots_free: 1, ..report(101, &[]) };
+    let offers = rig.sync_with(one).offers;
+    assert_eq!(offers[0].job, at("b.example/m", "second").id);
+}
+
+#[test]
+fn what_an_operator_may_have_in_a_minute_is_not_passed_over_for_ever() {
+    let mut rig = Rig::new();
+    let earlier = rig.announce("earlier", 1);
+    let offer = rig.lease(1);
+    rig.decline(1, &offer);
+    rig.announce("later", 2);
+    let later = rig.lease(1);
+    assert_ne!(later.job, earlier, "left alone for a minute");
+    // Looking again finds one job that is not for it now, and one in which it has its part.
+    let room = |rig: &mut Rig| rig.sync_with(report(1, &[&later])).offers;
+    assert!(room(&mut rig).is_empty());
+    rig.pass(MINUTE);
+    assert_eq!(room(&mut rig).first().map(|offer| offer.job), Some(earlier));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod dispatch;
 mod errors;
 mod fences;
+mod folding;
 mod leases;
 mod lifecycle;
 mod quotas;
