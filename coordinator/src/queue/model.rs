@@ -230,6 +230,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_draw_is_not_shown_and_a_time_has_its_unit() {
+        assert_eq!(format!("{:?}", Entropy([7; 32])), "Entropy(..)");
+        assert_eq!(Millis(1500).to_string(), "1500 ms");
+    }
+
+    #[test]
     fn memory_routes_up_not_down() {
         assert_eq!(memory_class_needed(0), 0);
         for (need, has, fits) in

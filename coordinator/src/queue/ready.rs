@@ -31,6 +31,11 @@ impl Ready {
         self.by_job.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn holds(&self, job: &JobId) -> bool {
+        self.by_job.contains_key(job)
+    }
+
     /// Puts a job in, or moves it.
     pub(super) fn put(&mut self, job: JobId, route: Route, rank: u64) {
         if let Some((old, before)) = self.by_job.get(&job) {

@@ -26,6 +26,14 @@ fn classes_are_served_in_their_order() {
 }
 
 #[test]
+fn a_class_may_wait_so_much_longer_than_a_gate() {
+    let minutes = |class: Class| class.handicap_ms() / MINUTE;
+    assert_eq!(Class::ALL.map(minutes), [0, 10, 60, 360, 1440]);
+    assert_eq!(Class::ALL.map(|class| class.handicap_ms() % MINUTE), [0; 5]);
+    assert_eq!(Class::Gate.to_string(), "gate");
+}
+
+#[test]
 fn what_waits_long_is_served_before_what_is_more_urgent_and_new() {
     let mut rig = Rig::new();
     rig.announce_as(spec("old", 1), "ci", Class::Backfill);
@@ -85,6 +93,43 @@ fn asking_again_never_makes_what_waited_long_wait_longer() {
     rig.announce_as(spec("m", 1), "ci", Class::Push);
     assert_eq!(rig.job(job).rank, rank, "ten minutes from now would be later");
     assert_eq!(rig.job(job).class, Class::Push);
+}
+
+#[test]
+fn what_got_more_urgent_is_offered_earlier() {
+    let mut rig = Rig::new();
+    rig.announce_as(spec("slow", 1), "ci", Class::Backfill);
+    rig.announce_as(spec("fast", 1), "ci", Class::Regression);
+    rig.announce_as(spec("slow", 1), "ci", Class::Gate);
+    assert_eq!(order(&mut rig), [spec("slow", 1).id, spec("fast", 1).id]);
+}
+
+#[test]
+fn a_job_that_comes_free_again_is_found_by_who_passed_it() {
+    let mut rig = Rig::new();
+    let job = rig.announce("first", 2);
+    let first = rig.lease(1);
+    rig.announce("second", 1);
+    let one = |rig: &mut Rig| rig.sync_with(Report { slots_free: 1, ..report(101, &[]) }).offers;
+    let second = one(&mut rig);
+    assert_ne!(second[0].job, job, "its operator has a part in the first one");
+    rig.decline(1, &first);
+    rig.pass(MINUTE);
+    let again = rig.sync_with(Report { slots_free: 9, ..report(101, &[]) }).offers;
+    assert!(again.iter().any(|offer| offer.job == job));
+}
+
+#[test]
+fn an_operator_with_a_part_in_the_first_hundreds_gets_to_those_behind_them() {
+    let mut rig = Rig::with(Limits { scan_max: 4, ..Limits::default() });
+    for i in 0..9 {
+        rig.announce(&format!("{i}"), 2);
+        rig.now += MINUTE;
+        rig.lease(1 + 100 * i);
+    }
+    let last = rig.announce("last", 2);
+    let offered = (0..9).find_map(|_| rig.offers(901).first().map(|offer| offer.job));
+    assert_eq!(offered, Some(last));
 }
 
 #[test]
@@ -271,6 +316,18 @@ fn a_worker_that_gave_its_result_and_waits_gets_the_next_job() {
     assert!(rig.woken().is_empty(), "no room");
     rig.submit(1, &offer, output("a"));
     assert_eq!(rig.woken(), vec![worker(1)]);
+}
+
+#[test]
+fn a_worker_for_which_there_is_nothing_new_is_left_waiting() {
+    let mut rig = Rig::new();
+    rig.announce("a", 1);
+    rig.announce("b", 1);
+    let leases = [rig.lease(1), rig.lease(1)];
+    let both = leases.each_ref();
+    rig.sync_with(Report { slots_free: 0, waits: true, ..report(1, &both) });
+    rig.submit(1, &leases[0], output("a"));
+    assert!(rig.woken().is_empty(), "it holds a lease, and no offer");
 }
 
 #[test]

@@ -195,6 +195,46 @@ fn recheck_after_recheck_never_fills_a_job_up() {
 }
 
 #[test]
+fn an_attempt_grows_by_two_at_most() {
+    for (more, grows) in [(2, true), (3, false)] {
+        let mut rig = Rig::new();
+        let wanted = model::WANTED_MAX;
+        let job = rig.announce("m", wanted);
+        for n in 0..wanted {
+            rig.work(n, output("a"));
+        }
+        for n in wanted..wanted + 4 {
+            rig.offers(n);
+        }
+        rig.judged(job, "inconclusive", Need::More(more));
+        let state = rig.job(job);
+        assert_eq!(state.slots.len() as u32, if grows { wanted + more } else { wanted });
+        assert_eq!(matches!(state.phase, Phase::Open), grows, "{:?}", state.phase);
+    }
+}
+
+#[test]
+fn whatever_comes_in_is_judged_and_nothing_is_asked_for_twice() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    let offer = rig.lease(1);
+    rig.submit(1, &offer, output("a"));
+    assert_eq!(rig.asked_judge(), Some(Due::Complete));
+    // More urgent, but the judge was asked already.
+    rig.announce_as(spec("m", 1), "ci", Class::Gate);
+    assert_eq!(rig.asked_judge(), None);
+    // Evidence that the judgement which is on its way may not have seen.
+    for n in 2..4 {
+        let volunteer =
+            Submission { lease: LeaseId([n as u8; 16]), ..submission(n, &offer, output("a")) };
+        rig.apply(Event::Submit(volunteer));
+        assert_eq!(rig.asked_judge(), Some(Due::Complete));
+    }
+    rig.judged(job, "reproduced", Need::Enough);
+    assert_eq!(rig.asked_judge(), None);
+}
+
+#[test]
 fn a_refused_append_takes_the_queue_back_to_the_disk() {
     let mut rig = Rig::new();
     let job = rig.announce("m", 1);

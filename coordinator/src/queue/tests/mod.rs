@@ -93,6 +93,8 @@ pub(super) struct Rig {
     /// The effects of the last event, or of all ticks while time passed.
     pub(super) effects: Vec<Effect>,
     folded: BTreeMap<JobId, Job>,
+    /// How often each change was seen since the start.
+    seen: BTreeMap<&'static str, u64>,
     pub(super) steps: Vec<Transition>,
 }
 
@@ -104,8 +106,8 @@ impl Rig {
     /// The pause after a start is over.
     pub(super) fn with(limits: Limits) -> Self {
         let queue = Queue::new(limits, Totals::default(), Millis(0));
-        let (folded, steps) = (BTreeMap::new(), Vec::new());
-        Self { queue, now: HOUR, draws: 0, effects: Vec::new(), folded, steps }
+        let (folded, seen, steps) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { queue, now: HOUR, draws: 0, effects: Vec::new(), folded, seen, steps }
     }
 
     pub(super) fn apply(&mut self, event: Event) -> Reply {
@@ -117,9 +119,11 @@ impl Rig {
                 let json = Transition::from_json(&step.to_json()).unwrap();
                 let job = Job::fold(self.folded.remove(&step.job), &json).unwrap();
                 self.folded.insert(step.job, job);
+                *self.seen.entry(json.change.name()).or_default() += 1;
                 self.steps.push(json);
             }
         }
+        self.check_what_follows();
         for job in self.queue.jobs() {
             assert_eq!(self.folded.get(&job.id()), Some(job), "the journal tells another state");
         }
@@ -130,8 +134,30 @@ impl Rig {
         reply
     }
 
+    /// What the queue keeps beside the jobs is what their states say.
+    fn check_what_follows(&self) {
+        let queue = &self.queue;
+        assert_eq!(queue.tallies(), &self.seen);
+        assert_eq!(queue.active, queue.jobs().filter(|j| j.place() == Place::Active).count());
+        let out = queue.jobs().flat_map(|job| &job.slots).filter_map(Slot::grant);
+        assert_eq!(queue.held_leases(), out.map(|grant| grant.lease).collect());
+        for job in queue.jobs() {
+            let most = queue.limits.tries_per_slot_max * job.slots.len() as u32;
+            let open = job.unfinished() && job.open_slots() > 0 && job.tries < most;
+            let free = open && job.due().is_none();
+            let waits = matches!(job.phase, Phase::Deferred { until } if until.0 > self.now);
+            // What was put off comes back when its timer is looked at.
+            if !matches!(job.phase, Phase::Deferred { .. }) || waits {
+                assert_eq!(queue.ready.holds(&job.id()), free && !waits, "{job:?}");
+                let idle = queue.idle_since.contains_key(&job.id());
+                assert_eq!(idle, free && !waits && !job.held(), "{job:?}");
+            }
+        }
+    }
+
     /// The process stops, and starts again with what the journal tells.
     pub(super) fn restart(&mut self) {
+        self.seen.clear();
         let mut totals = Totals::default();
         self.folded.values().for_each(|job| totals.count(None, Some(job)));
         self.queue = Queue::new(self.queue.limits().clone(), totals, Millis(self.now));
