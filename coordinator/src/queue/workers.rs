@@ -173,6 +173,19 @@ impl Workers {
         }
     }
 
+    /// Whoever is listed as idle waits, stands where it is remembered, and nobody else is listed.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let listed: usize = self.idle.values().map(Vec::len).sum();
+        assert_eq!(listed, self.idle_at.values().map(Vec::len).sum::<usize>());
+        assert!(self.idle.values().all(|list| !list.is_empty()));
+        for (worker, places) in &self.idle_at {
+            assert!(self.workers.get(worker).is_some_and(|known| known.waits));
+            let stands = |(ability, at): &(Ability, usize)| self.idle[ability][*at] == *worker;
+            assert!(places.iter().all(stands), "{worker} is not at {places:?}");
+        }
+    }
+
     /// Waiting workers with room for this route, from a drawn place on, at most `limit`.
     pub(super) fn idle(&self, route: &Route, draw: u64, limit: usize) -> Vec<WorkerId> {
         let ability = (route.architecture.clone(), route.rebuilder.clone());

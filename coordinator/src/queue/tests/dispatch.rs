@@ -64,6 +64,21 @@ fn the_many_jobs_of_one_tenant_do_not_hold_up_another_tenants_first() {
 }
 
 #[test]
+fn a_tenants_place_is_remembered_while_it_lies_ahead() {
+    let mut rig = Rig::new();
+    for i in 0..300 {
+        rig.announce_as(spec(&format!("{i}"), 1), "many", Class::Push);
+    }
+    // Long enough for what is of no use any more to be forgotten.
+    rig.pass(2 * MINUTE);
+    rig.announce_as(spec("one", 1), "few", Class::Push);
+    rig.announce_as(spec("next", 1), "many", Class::Push);
+    let rank = |rig: &Rig, name| rig.job(spec(name, 1).id).rank;
+    assert!(rank(&rig, "one") < rank(&rig, "299"));
+    assert!(rank(&rig, "299") < rank(&rig, "next"));
+}
+
+#[test]
 fn the_same_job_asked_for_twice_is_one_and_only_gets_more_urgent() {
     let mut rig = Rig::new();
     let job = rig.announce("m", 1);
@@ -281,6 +296,32 @@ fn a_held_call_is_answered_when_there_is_something_to_do() {
     assert_eq!(rig.offers(1).len(), 1, "the offer is there when it asks");
     rig.announce("n", 1);
     assert!(rig.woken().is_empty(), "nobody waits any more");
+}
+
+#[test]
+fn calls_are_held_and_hung_up_in_any_order() {
+    let mut rig = Rig::new();
+    for round in 0..40_u32 {
+        let n = round * 7 % 11;
+        let draining = round % 13 == 0;
+        rig.sync_with(Report { waits: true, draining, slots_free: round % 3, ..report(n, &[]) });
+        if round % 2 == 0 {
+            rig.apply(Event::Hangup { worker: worker(round * 5 % 11) });
+        }
+    }
+    rig.pass(HOUR);
+    assert_eq!(rig.queue.figures().workers, 0, "nobody was heard for long");
+}
+
+#[test]
+fn whoever_holds_a_lease_is_not_forgotten() {
+    let mut rig = Rig::new();
+    rig.announce("m", 1);
+    let slow = rig.lease(1);
+    rig.sync_with(report(2, &[]));
+    rig.pass(8 * MINUTE);
+    assert_eq!(rig.queue.figures().workers, 1, "silent, and its lease is not over");
+    assert_eq!(rig.heartbeat(1, &[&slow]), Desired::default());
 }
 
 #[test]

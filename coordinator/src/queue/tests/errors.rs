@@ -215,3 +215,34 @@ fn more_is_one_at_least_and_more_than_can_be_parks() {
     assert!(matches!(phase, Phase::Parked { why: ParkReason::Operators, .. }), "{phase:?}");
     assert_eq!(rig.heartbeat(2, &[&busy]).stop, vec![busy.grant.lease]);
 }
+
+#[test]
+fn a_recipe_in_which_two_find_the_same_gap_is_final() {
+    let mut rig = Rig::new();
+    rig.announce("m", 3);
+    let gap = |class: &str| Said::RecipeInvalid { class: class.into() };
+    rig.work(1, gap("unsupported-field"));
+    rig.work(2, failed("unsupported-field"));
+    assert_eq!(rig.asked_judge(), None, "a gap is no failing build, whatever it is called");
+    rig.work(3, gap("unsupported-field"));
+    assert_eq!(rig.asked_judge(), Some(Due::SameFailure));
+}
+
+#[test]
+fn whoever_is_there_and_never_has_room_is_waited_for_so_long_and_not_longer() {
+    let limits = Limits { unroutable_ms: 6 * HOUR, ..Limits::default() };
+    let mut rig = Rig::with(limits);
+    rig.announce("m", 1);
+    let broken = rig.lease(1);
+    rig.decline(1, &broken);
+    let began = rig.now;
+    loop {
+        rig.sync_with(Report { slots_free: 0, ..report(2, &[]) });
+        rig.pass(MINUTE);
+        if let Some(due) = rig.asked_judge() {
+            assert_eq!(due, Due::Exhausted);
+            break;
+        }
+    }
+    assert!((6 * HOUR..7 * HOUR).contains(&(rig.now - began)), "{}", rig.now - began);
+}

@@ -49,6 +49,17 @@ fn a_stale_fence_or_a_foreign_lease_moves_nothing() {
 }
 
 #[test]
+fn a_lease_that_is_current_does_not_carry_an_answer_to_another_attempt() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    let offer = rig.lease(1);
+    let elsewhere =
+        Submission { attempt: attest::id::Attempt(2), ..submission(1, &offer, output("a")) };
+    assert_eq!(rig.apply(Event::Submit(elsewhere)), Reply::Filed(Filed::New(Role::Volunteer)));
+    assert!(matches!(rig.job(job).slots[0], Slot::Leased { .. }), "it is still at it");
+}
+
+#[test]
 fn late_work_is_kept_and_shown_to_the_judge_and_fills_nothing() {
     let mut rig = Rig::new();
     let job = rig.announce("m", 1);

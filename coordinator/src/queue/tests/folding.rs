@@ -289,3 +289,57 @@ fn only_what_nobody_had_a_part_in_may_wait_on_disk() {
     folding.step(Change::Parked { why: ParkReason::Operators, outcome: None });
     assert_eq!(folding.job.place(), Place::Done);
 }
+
+#[test]
+fn names_are_those_that_metrics_and_exports_show() {
+    let said = [
+        output("a"),
+        Said::BuildFailed { class: "c".into() },
+        Said::RecipeInvalid { class: "c".into() },
+        Said::InputUnavailable,
+        Said::Timeout,
+        Said::LimitExceeded { class: "c".into() },
+        Said::Refused,
+    ];
+    let names = [
+        "OUTPUT",
+        "BUILD_FAILED",
+        "RECIPE_INVALID",
+        "INPUT_UNAVAILABLE",
+        "TIMEOUT",
+        "LIMIT_EXCEEDED",
+        "REFUSED",
+    ];
+    assert_eq!(said.map(|said| said.as_str()), names);
+    let roles = [Role::Counted, Role::Noted, Role::Volunteer, Role::Equivocation];
+    assert_eq!(roles.map(Role::as_str), ["counted", "noted", "volunteer", "equivocation"]);
+    let (slot, fence) = (0, Fence(1));
+    let skips = [SkipReason::Silent, SkipReason::Declined, SkipReason::Withdrawn];
+    let skips = skips.map(|why| Change::Skipped { slot, fence, why }.name());
+    assert_eq!(skips, ["offer-silent", "offer-declined", "offer-withdrawn"]);
+    let ends = [
+        ExpireReason::Silent,
+        ExpireReason::Deadline,
+        ExpireReason::GivenBack,
+        ExpireReason::Withdrawn,
+    ];
+    let ends = ends.map(|why| Change::Expired { slot, fence, why }.name());
+    assert_eq!(ends, ["lease-silent", "lease-deadline", "lease-given-back", "lease-withdrawn"]);
+    let others = [
+        offered(0, 1, 1),
+        leased(0, 1),
+        Change::Suspected { slot, fence },
+        Change::Resumed { slot, fence },
+        observed(0, answer(1, 1, output("a"))),
+        Change::Filed { answer: answer(1, 1, output("a")) },
+        Change::Promoted { class: Class::Gate, rank: 1 },
+        Change::Deferred { until: Millis(1) },
+        Change::Continued { slots: 1 },
+        reopened(2, ReopenReason::Dissent),
+        Change::Judged { outcome: "diverged".into() },
+        Change::Parked { why: ParkReason::Tries, outcome: None },
+    ];
+    let names = "offered leased suspected resumed observed filed promoted deferred continued \
+                 reopened judged parked";
+    assert_eq!(others.map(|change| change.name()).join(" "), names);
+}

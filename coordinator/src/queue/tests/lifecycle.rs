@@ -214,6 +214,21 @@ fn an_attempt_grows_by_two_at_most() {
 }
 
 #[test]
+fn an_opening_wants_one_observation_at_least_and_34_at_most() {
+    for (wanted, slots) in [(0, 1), (34, 34), (100, 34)] {
+        let mut rig = Rig::new();
+        let job = rig.announce("m", 1);
+        let broken = rig.lease(1);
+        rig.decline(1, &broken);
+        rig.work(2, output("a"));
+        rig.judged(job, "disputed", Need::Reopen { wanted, without: vec![] });
+        assert_eq!(rig.job(job).slots.len(), slots);
+        rig.judged(job, "disputed", Need::Enough);
+        assert_eq!(rig.queue.next_timer(), None, "nothing is looked at any more");
+    }
+}
+
+#[test]
 fn whatever_comes_in_is_judged_and_nothing_is_asked_for_twice() {
     let mut rig = Rig::new();
     let job = rig.announce("m", 1);
@@ -246,7 +261,7 @@ fn a_refused_append_takes_the_queue_back_to_the_disk() {
     rig.queue.load(state.clone(), Millis(rig.now));
     rig.folded.insert(job, state);
     assert!(matches!(rig.accept(1, &taken), Reply::Refused(Refusal::NoLease(_))));
-    let again = rig.offers(1);
+    let again = rig.sync_with(Report { slots_free: 1, ..report(1, &[]) }).offers;
     assert_eq!(again.len(), 1, "the worker is known, and has room again");
 }
 

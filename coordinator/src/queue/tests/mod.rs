@@ -137,6 +137,7 @@ impl Rig {
     /// What the queue keeps beside the jobs is what their states say.
     fn check_what_follows(&self) {
         let queue = &self.queue;
+        queue.workers.check();
         assert_eq!(queue.tallies(), &self.seen);
         assert_eq!(queue.active, queue.jobs().filter(|j| j.place() == Place::Active).count());
         let out = queue.jobs().flat_map(|job| &job.slots).filter_map(Slot::grant);
