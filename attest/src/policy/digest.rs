@@ -62,12 +62,21 @@ fn package_repository(repository: &super::PackageRepository) -> Value {
             .map(|(name, bytes)| json!({"name": name, "content": STANDARD.encode(bytes)}))
             .collect(),
     };
-    json!({
+    let mut value = json!({
         "url": repository.url,
         "keys": keys,
         "pins": repository.pins,
         "complete": repository.complete,
-    })
+    });
+    // Younger fields are there only where they say something: policies without them keep the
+    // identity that verdicts name already.
+    if !repository.jwks_hosts.is_empty() {
+        value["jwks_hosts"] = json!(repository.jwks_hosts);
+    }
+    if repository.archived {
+        value["archived"] = true.into();
+    }
+    value
 }
 
 fn registry(registry: &super::RegistryException) -> Value {

@@ -91,6 +91,13 @@ fn package_repository(out: &mut String, repository: &PackageRepository) {
         n => format!(" and {n} pinned"),
     };
     line(out, format!("Packages from {} may be inputs; keys from {keys}{pins}.", repository.url));
+    if !repository.jwks_hosts.is_empty() {
+        let hosts = list(&repository.jwks_hosts);
+        line(out, format!("  A JWKS at {hosts} counts like one at the repository's own host."));
+    }
+    if repository.archived {
+        line(out, "  Keys that counted once and were kept by the worker's store count for ever.");
+    }
     line(
         out,
         if repository.complete {

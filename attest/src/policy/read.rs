@@ -235,7 +235,23 @@ impl<'a> Reader<'a> {
                 .to_owned();
             return Err(PolicyError::Table { line, table: "package_repository", expected });
         }
-        Ok(PackageRepository { url, keys, pins, complete: wire.complete })
+        if keys != KeySource::Discovery && (wire.archived || !wire.jwks_hosts.is_empty()) {
+            let expected =
+                "keys = \"discovery\" where jwks_hosts or archived are given: key files \
+                            are the whole list"
+                    .to_owned();
+            return Err(PolicyError::Table { line, table: "package_repository", expected });
+        }
+        let mut jwks_hosts = BTreeSet::new();
+        for host in &wire.jwks_hosts {
+            if !is_host(host.get_ref()) {
+                let expected = "a host like keys.example, without scheme or path";
+                return Err(self.wrong(host, "package_repository.jwks_hosts", expected));
+            }
+            jwks_hosts.insert(host.get_ref().clone());
+        }
+        let (complete, archived) = (wire.complete, wire.archived);
+        Ok(PackageRepository { url, keys, pins, complete, jwks_hosts, archived })
     }
 
     fn key_source(&self, keys: toml::Spanned<WireKeys>) -> Result<KeySource, PolicyError> {
@@ -266,13 +282,7 @@ impl<'a> Reader<'a> {
     }
 
     fn registry(&self, wire: wire::WireRegistry) -> Result<RegistryException, PolicyError> {
-        let host = wire.host.get_ref();
-        let ok = !host.is_empty()
-            && host.len() <= 255
-            && host
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:[]".contains(&b));
-        if !ok {
+        if !is_host(wire.host.get_ref()) {
             let expected = "a host like 127.0.0.1:5000, without scheme or path";
             return Err(self.wrong(&wire.host, "registry.host", expected));
         }
@@ -364,4 +374,10 @@ fn publisher_keys(publishers: &[Publisher]) -> impl Iterator<Item = Digest> {
         SignerRule::Key(key) => Some(key.id()),
         SignerRule::Keyless { .. } => None,
     })
+}
+
+/// A host in lower case, with its port if it has one.
+fn is_host(host: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:[]".contains(&b);
+    !host.is_empty() && host.len() <= 255 && host.bytes().all(allowed)
 }

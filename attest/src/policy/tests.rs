@@ -22,6 +22,8 @@ url = "https://packages.assay.test/*"
 keys = "discovery"
 pins = ["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
 complete = true
+jwks_hosts = ["keys.assay.test"]
+archived = true
 
 [[package_repository]]
 url = "https://other.assay.test/os/*"
@@ -220,6 +222,10 @@ fn refusals_name_line_expected_and_found() {
         ("\"https://packages.assay.test/*\"", "\"https://*\"", "with the whole host"),
         ("pins = [\"sha256:", "pins = [\"sha256:00", "64 hex digits"),
         ("pins = [", "#", "pins or key files"),
+        ("[\"keys.assay.test\"]", "[\"https://keys.assay.test\"]", "without scheme or path"),
+        ("[\"keys.assay.test\"]", "[\"\"]", "without scheme or path"),
+        ("archived = true", "archived = \"1y\"", "expected a boolean"),
+        ("keys = \"discovery\"", "keys = [\"keys/other-1.rsa.pub\"]", "jwks_hosts or archived"),
         ("keys = \"discovery\"", "keys = \"guess\"", "\"discovery\" or a list of files"),
         ("prefix = \"https://packages.assay.test/\"", "prefix = \"https://p.test\"", "ends with /"),
         ("host = \"127.0.0.1:5000\"", "host = \"http://x/\"", "without scheme"),
@@ -293,6 +299,9 @@ fn same_meaning_same_digest_and_no_other() {
             "pins = [\"sha256:0000000000000000000000000000000000000000000000000000000000000000\", ",
         ),
         ("complete = true", "complete = false"),
+        ("jwks_hosts = [\"keys.assay.test\"]", ""),
+        ("jwks_hosts = [\"keys.assay.test\"]", "jwks_hosts = [\"keys.assay.test:8443\"]"),
+        ("archived = true", ""),
         ("host = \"127.0.0.1:5000\"", "host = \"127.0.0.1:5001\""),
         ("plain_http = true", "plain_http = false"),
         ("url = \"file:///srv/mirror/\"", "url = \"file:///srv/other/\""),
@@ -354,6 +363,8 @@ fn explain_says_every_rule() {
         "https://packages.assay.test/ are read from file:///srv/mirror/",
         "plain HTTP",
         "That list is complete",
+        "A JWKS at keys.assay.test counts",
+        "Keys that counted once",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }

@@ -57,6 +57,10 @@ pub(super) struct WirePackageRepository {
     pub(super) pins: Vec<Text>,
     #[serde(default)]
     pub(super) complete: bool,
+    #[serde(default)]
+    pub(super) jwks_hosts: Vec<Text>,
+    #[serde(default)]
+    pub(super) archived: bool,
 }
 
 #[derive(Deserialize)]

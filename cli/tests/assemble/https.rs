@@ -134,3 +134,45 @@ fn over_https_and_from_a_mirror_the_same_bytes() {
     let unproven = call().run();
     assert_eq!(unproven.code, Some(14), "{}", unproven.said);
 }
+
+#[test]
+fn keys_at_a_host_that_the_policy_lists() {
+    let working = tempfile::tempdir().unwrap();
+    let (server, elsewhere) = (HttpsServer::new(), serve());
+    let (jwks, folder) = (format!("{}/jwks.json", elsewhere.address), published().join("packages"));
+    server.serve(Arc::new(move |path| {
+        let body = match path {
+            "os/apk-configuration" => Some(format!("{{\"jwks_uri\":\"{jwks}\"}}").into_bytes()),
+            other => fs::read(folder.join(other)).ok(),
+        };
+        body.map_or((404, Vec::new()), |body| (200, body))
+    }));
+    let yaml = fs::read_to_string(published().join("configs/hello.yaml")).unwrap();
+    let yaml = yaml.replace("https://packages.assay.test", &server.address);
+    fs::write(working.path().join("a.yaml"), yaml).unwrap();
+    let mut registries = String::new();
+    for (name, server) in [("one.pem", &server), ("two.pem", &elsewhere)] {
+        fs::write(working.path().join(name), &server.ca).unwrap();
+        let host = &server.host;
+        registries.push_str(&format!("[[registry]]\nhost = \"{host}\"\nca = \"{name}\"\n\n"));
+    }
+    let with = |hosts: &str| {
+        let text = format!(
+            "{registries}[[package_repository]]\nurl = \"{}/*\"\nkeys = \"discovery\"\n\
+             jwks_hosts = [{hosts}]\n",
+            server.address
+        );
+        fs::write(working.path().join("policy.toml"), text).unwrap();
+        Call::new(working.path(), "a.yaml").args(&["--policy", "policy.toml"]).run()
+    };
+    // The repository names it, but nobody else does: its host could be anybody's.
+    let name = elsewhere.host.split(':').next().unwrap();
+    for hosts in ["", "\"keys.example\"", &format!("\"{name}\""), &format!("\"{name}:443\"")] {
+        let refused = with(hosts);
+        assert_eq!(refused.code, Some(14), "{hosts}: {}", refused.said);
+        assert!(refused.said.contains("jwks.json"), "{}", refused.said);
+    }
+    let made = with(&format!("\"keys.example\", \"{}\"", elsewhere.host));
+    assert!(made.index().is_some(), "{}", made.said);
+    assert!(made.out.contains("over TLS at a host that the policy lists"), "{}", made.out);
+}

@@ -117,6 +117,12 @@ impl Stage {
 
     /// A policy that leaves the keys to discovery. `complete`: no other key may be in an image.
     fn policy(&self, complete: bool) -> String {
+        self.policy_that(&format!("complete-{complete}"), &format!("complete = {complete}\n"))
+    }
+
+    /// The same with these words about the repository.
+    fn policy_that(&self, name: &str, words: &str) -> String {
+        let complete = words.contains("complete = true");
         let (here, host) = (&self.site.server.address, &self.site.server.host);
         let registry = self.bench.registry.host();
         // A list that is said to be complete names something: a key that is nowhere.
@@ -125,11 +131,11 @@ impl Stage {
         let text = format!(
             "[[publisher]]\nrepositories = [\"{registry}/demo/*\"]\nkey = \"own.pub\"\n\
              transparency = \"none\"\n\n[[package_repository]]\nurl = \"{here}/*\"\n\
-             keys = \"discovery\"\ncomplete = {complete}\n{pins}\n\
+             keys = \"discovery\"\n{words}{pins}\n\
              [[registry]]\nhost = \"{host}\"\nca = \"ca.pem\"\n\n\
              [[registry]]\nhost = \"{registry}\"\nplain_http = true\n"
         );
-        let path = self.bench.path(&format!("complete-{complete}.toml"));
+        let path = self.bench.path(&format!("{name}.toml"));
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
@@ -350,4 +356,56 @@ async fn a_key_that_the_list_calls_deprecated_is_a_gap_and_a_planted_one_a_diver
     // Where the policy does not call the list complete, nothing can be said.
     let run = stage.with_list(&image, false).await;
     assert_eq!(outcome(&run), (Some(14), "not-rebuildable".into(), "keys".into()), "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_counted_once_counts_from_the_archive_where_the_policy_says_so() {
+    let stage = Stage::start().await;
+    stage.site.names(&[OLD, KEY]);
+    let (older, _) = stage.publish("older").await;
+    let archived = stage.policy_that("archived", "complete = true\narchived = true\n");
+    let path = |name: &str| stage.bench.path(name).to_str().unwrap().to_owned();
+    let list = stage.site.releases();
+    let verify = async |image: &str, policy: &str, store: &str, listed: bool| {
+        let kept = ["--store", store];
+        let more = [&kept[..], &["--alpine-releases", &list]].concat();
+        let run = stage.bench.verify(image, policy, if listed { &more } else { &kept }).await;
+        (outcome(&run), run)
+    };
+    let reproduced = (Some(0), "reproduced".to_owned(), String::new());
+    let gap = (Some(14), "not-rebuildable".to_owned(), "keys".to_owned());
+    let (kept, fresh) = (path("kept"), path("fresh"));
+    // On the day when both count the store keeps both, whatever the policy says.
+    let (said, run) = verify(&older, &stage.policy(true), &kept, true).await;
+    assert_eq!(said, reproduced, "{run:?}");
+    // Later one is deprecated. Only who kept it, and lets it count, can rebuild the image.
+    stage.site.names(&[&format!("-{OLD}"), KEY]);
+    let (said, run) = verify(&older, &archived, &kept, true).await;
+    assert_eq!(said, reproduced, "{run:?}");
+    let materials = run.json()["platforms"][0]["materials"].to_string();
+    assert!(materials.contains("archived: named by Alpine's release list"), "{materials}");
+    for (policy, store) in [(&stage.policy(true), &kept), (&archived, &fresh)] {
+        let (said, run) = verify(&older, policy, store, true).await;
+        assert_eq!(said, gap, "{run:?}");
+    }
+    // A new image does not have it: that is no hint, as nobody would put it there today.
+    let (newer, _) = stage.publish("newer").await;
+    let (said, run) = verify(&newer, &archived, &kept, true).await;
+    assert_eq!(said, reproduced, "{run:?}");
+    assert_eq!(run.json()["platforms"][0]["recipe"]["hints"], json!([]));
+    // Nobody names any key any more: what was kept still vouches for what it signed.
+    let (said, run) = verify(&older, &archived, &kept, false).await;
+    assert_eq!(said, reproduced, "{run:?}");
+    let (said, run) = verify(&older, &archived, &path("empty"), false).await;
+    assert_eq!(said, gap, "{run:?}");
+    // The fresh store saw the other key only: what was never given is a planted one.
+    stage.site.names(&[KEY]);
+    let (said, run) = verify(&older, &archived, &fresh, true).await;
+    assert_eq!(said, (Some(10), "diverged".into(), String::new()), "{run:?}");
+    // An archive that cannot be read says nothing about the image.
+    let file = fs::read_dir(stage.bench.path("kept").join("keys")).unwrap().flatten();
+    let file = file.map(|entry| entry.path()).find(|p| p.extension().is_some_and(|e| e == "json"));
+    fs::write(file.unwrap(), b"{}").unwrap();
+    let (said, run) = verify(&older, &archived, &kept, true).await;
+    assert_eq!(said, (Some(1), "error".into(), String::new()), "{run:?}");
 }

@@ -159,7 +159,9 @@ impl AssemblyKeys {
         if let Some(refused) = found.refused.first() {
             return Err(MaterialError::Unproven {
                 uri: refused.clone(),
-                problem: "a key that did not come over TLS from its repository's own host".into(),
+                problem: "a key that did not come over TLS from its repository's own host or \
+                          one that the policy lists"
+                    .into(),
             }
             .into());
         }
@@ -220,6 +222,8 @@ fn discovery_of(repository: &str) -> Result<Policy, AssembleFailure> {
         keys: KeySource::Discovery,
         pins: BTreeSet::new(),
         complete: true,
+        jwks_hosts: BTreeSet::new(),
+        archived: false,
     };
     Ok(Policy { package_repositories: vec![rule], ..Policy::default() })
 }

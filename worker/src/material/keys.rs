@@ -2,14 +2,16 @@
 //!
 //! apko finds them itself (apko-assembly, 6.3): `GET <repository>/apk-configuration` names a
 //! `jwks_uri`, each RSA key of which becomes `<kid>.rsa.pub`. Here the same is done, and each key
-//! must be pinned by the policy, or come over TLS from the repository's own host. For repositories
-//! of Alpine's shape the keys of Alpine's release list are added where a call says where that list
-//! is ([`super::listed`]).
+//! must be pinned by the policy, or come over TLS from the repository's own host or one that the
+//! policy lists. For repositories of Alpine's shape the keys of Alpine's release list are added
+//! where a call says where that list is ([`super::listed`]), and where the policy says so the keys
+//! that counted before ([`super::key_archive`]).
 //! Invariant: a key never comes from the published image. A key that came through a mirror counts
 //! only if the policy pins it: a mirror changes where bytes come from, not who is trusted.
 
 use super::{
     ContentStore, Material, MaterialError, Places, StoreError,
+    key_archive::ArchivedKey,
     listed::{ReleaseKeys, no_source},
     release_list::branch_of,
 };
@@ -31,9 +33,19 @@ pub struct DiscoveredKey {
     pub key: PublicKey,
     /// For the record.
     pub material: Material,
-    /// True if the recipe itself lists it (its `keyring`): it is in the image whatever discovery
-    /// says.
-    pub configured: bool,
+    /// Who gives it, and so whether an image must have it.
+    pub given: Given,
+}
+
+/// Who gives a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// The recipe itself (its `keyring`): it is in the image whatever discovery says.
+    Recipe,
+    /// Discovery, or the policy: it is in an image that was built today.
+    Today,
+    /// Discovery on another day: an image may have it.
+    Before,
 }
 
 /// The keys of all repositories of a recipe.
@@ -41,13 +53,16 @@ pub struct DiscoveredKey {
 pub struct Keys {
     /// What may sign packages.
     pub ring: KeyRing,
-    /// Every key that discovery gave or the policy listed, by file name.
+    /// Every key that discovery gave or the policy listed, by file name; of the archived ones those
+    /// whose names nobody gives today.
     pub known: BTreeMap<String, DiscoveredKey>,
     /// Keys that discovery gave and nobody vouches for: where they were, with their names.
     pub refused: Vec<String>,
     /// Release lists that keys came from, with their bytes.
     pub lists: Vec<(Material, Vec<u8>)>,
     complete: bool,
+    /// What each repository gave by discovery and its release list: names of keys.
+    gave: BTreeMap<String, BTreeSet<String>>,
     /// Repositories that have no discovery of their own.
     silent: BTreeSet<String>,
     pins: BTreeSet<Digest>,
@@ -93,7 +108,8 @@ impl Keys {
                 KeySource::Files(files) => {
                     for (name, bytes) in files {
                         let from = format!("policy file {name}");
-                        keys.add(name, bytes, repository, from, "listed by the policy", false)?;
+                        let by = "listed by the policy";
+                        keys.add(name, bytes, repository, from, by, Given::Today)?;
                     }
                 }
             }
@@ -147,7 +163,10 @@ impl Keys {
                     continue;
                 };
                 let (name, file) = (listed.key.name().to_owned(), listed.key.file().to_vec());
-                self.add(&name, &file, &listed.uri, listed.from, verified_by, false)?;
+                self.add(&name, &file, &listed.uri, listed.from, verified_by, Given::Today)?;
+                for repository in &repositories {
+                    self.gave.entry((*repository).clone()).or_default().insert(name.clone());
+                }
             }
             if whole {
                 self.silent.retain(|silent| !repositories.contains(&silent));
@@ -158,11 +177,47 @@ impl Keys {
         Ok(())
     }
 
+    /// Adds the keys that these repositories gave before, as far as the policy lets them count and
+    /// no key of today has their name. The time is what tells of today.
+    pub fn add_archived(
+        &mut self,
+        policy: &Policy,
+        store: &ContentStore,
+        repositories: &[String],
+    ) -> Result<(), MaterialError> {
+        for repository in repositories {
+            let rule = policy.package_repository_for(repository);
+            if !rule.is_some_and(|rule| rule.archived) {
+                continue;
+            }
+            let mut kept = store.kept_keys(repository)?;
+            // Of two under one name the one that was seen last: an image has one of them.
+            kept.sort_by_key(|key| std::cmp::Reverse(key.last_seen));
+            for key in kept {
+                if self.known.contains_key(&key.name) {
+                    continue;
+                }
+                let by = format!("archived: {}, last on {}", key.verified_by, day(key.last_seen));
+                let (name, file, uri) = (&key.name, key.file.as_bytes(), repository.as_str());
+                self.add(name, file, uri, key.from, &by, Given::Before)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps every key and every list in the store, on record with what vouched for it.
-    pub fn archive(&self, store: &ContentStore) -> Result<(), StoreError> {
+    pub fn archive(&self, store: &ContentStore, now: u64) -> Result<(), StoreError> {
         let known = self.known.values().map(|known| (&known.material, known.key.file()));
         let lists = self.lists.iter().map(|(material, bytes)| (material, bytes.as_slice()));
-        known.chain(lists).try_for_each(|(material, bytes)| store.archive(material, bytes))
+        known.chain(lists).try_for_each(|(material, bytes)| store.archive(material, bytes))?;
+        for (repository, names) in &self.gave {
+            let given = names.iter().filter_map(|name| self.known.get_key_value(name));
+            let given = given.filter(|(_, known)| known.given == Given::Today);
+            let keys: Vec<ArchivedKey> =
+                given.map(|(name, key)| archived(name, key, now)).collect();
+            store.keep_keys(repository, &keys)?;
+        }
+        Ok(())
     }
 
     async fn by_discovery(
@@ -196,19 +251,24 @@ impl Keys {
         };
         let unproven = |problem: String| MaterialError::Unproven { uri: jwks_uri.clone(), problem };
         let found = keys_from_jwks(&bytes).map_err(|error| unproven(error.to_string()))?;
-        let same_host = host(&jwks_uri).is_some() && host(&jwks_uri) == host(repository);
+        let own_host = host(&jwks_uri).is_some() && host(&jwks_uri) == host(repository);
+        let listed_host = listed_as(&jwks_uri).is_some_and(|host| rule.jwks_hosts.contains(&host));
         let over_tls = from == jwks_uri && jwks_uri.starts_with("https://");
         for key in found {
             let verified_by = if rule.pins.contains(&key.pin()) {
                 "pinned by the policy"
-            } else if over_tls && same_host {
+            } else if over_tls && own_host {
                 "discovered at its host over TLS"
+            } else if over_tls && listed_host {
+                "discovered over TLS at a host that the policy lists"
             } else {
                 // A key that nobody vouches for is not taken; what it signs stays unproven.
                 self.refused.push(format!("{jwks_uri}#{}", key.name()));
                 continue;
             };
-            self.add(key.name(), key.file(), &jwks_uri, from.clone(), verified_by, false)?;
+            let (name, file) = (key.name(), key.file());
+            self.add(name, file, &jwks_uri, from.clone(), verified_by, Given::Today)?;
+            self.gave.entry(repository.to_owned()).or_default().insert(name.to_owned());
         }
         Ok(())
     }
@@ -237,7 +297,7 @@ impl Keys {
                 return Err(MaterialError::Unproven { uri: uri.clone(), problem });
             };
             let name = uri.rsplit('/').next().unwrap_or(uri);
-            self.add(name, &bytes, uri, from, verified_by, true)?;
+            self.add(name, &bytes, uri, from, verified_by, Given::Recipe)?;
         }
         Ok(())
     }
@@ -249,7 +309,7 @@ impl Keys {
         uri: &str,
         from: String,
         verified_by: &str,
-        configured: bool,
+        given: Given,
     ) -> Result<(), MaterialError> {
         let unproven = |error: rebuild::apk::key::KeyError| MaterialError::Unproven {
             uri: uri.to_owned(),
@@ -263,9 +323,35 @@ impl Keys {
             from,
             verified_by: verified_by.to_owned(),
         };
-        self.known.entry(name.to_owned()).or_insert(DiscoveredKey { key, material, configured });
+        self.known.entry(name.to_owned()).or_insert(DiscoveredKey { key, material, given });
         Ok(())
     }
+}
+
+fn archived(name: &str, known: &DiscoveredKey, now: u64) -> ArchivedKey {
+    let DiscoveredKey { key, material, .. } = known;
+    ArchivedKey {
+        name: name.to_owned(),
+        file: String::from_utf8_lossy(key.file()).into_owned(),
+        uri: material.uri.clone(),
+        from: material.from.clone(),
+        verified_by: material.verified_by.clone(),
+        first_seen: now,
+        last_seen: now,
+    }
+}
+
+/// A day in UTC: `2026-11-26`.
+fn day(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|s| attest::time::Timestamp::from_unix(s).ok());
+    time.map_or_else(|| format!("{seconds} s"), |time| time.to_string().chars().take(10).collect())
+}
+
+/// A host as a policy lists it: its port only where that is not 443.
+fn listed_as(uri: &str) -> Option<String> {
+    let url = url::Url::parse(uri).ok()?;
+    let host = url.host_str()?;
+    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 fn host(uri: &str) -> Option<String> {

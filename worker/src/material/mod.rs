@@ -5,6 +5,7 @@
 //! "Could not be reached" and "is gone" are different answers; a mirror changes where bytes come
 //! from, never what is accepted. Nothing here ever reads the published image.
 
+mod key_archive;
 pub mod keys;
 mod largest_first;
 pub mod listed;
@@ -16,7 +17,8 @@ pub mod store;
 pub mod unpacked;
 mod unpacking;
 
-pub use keys::{DiscoveredKey, Keys, OtherKeys};
+pub use key_archive::ArchivedKey;
+pub use keys::{DiscoveredKey, Given, Keys, OtherKeys};
 pub use largest_first::largest_first;
 pub use packages::{Gathered, PackageProof, PackageRequest};
 pub use place::{Found, Places};

@@ -7,11 +7,16 @@
 //! Invariants: a file under `blobs` is complete and had its name's digest when it was put there
 //! (written to staging, synced, then renamed); several processes may share a store. Nothing is taken
 //! from it without being hashed again by whoever uses it: a disk may lie.
-//! `<root>/unpacked` keeps packages unpacked ([`super::unpacked`]); the bound is for both.
+//! `<root>/unpacked` keeps packages unpacked ([`super::unpacked`]); the bound is for both. `<root>/keys`
+//! keeps the keys of repositories ([`super::key_archive`]), outside the bound.
 //! It must never delete what another process has open for reading in a way that breaks it (unlinked
 //! files stay readable) and never grow past its bound by more than the file being written.
 
-use super::{Material, unpacked::UnpackedStore};
+use super::{
+    Material,
+    key_archive::{ArchivedKey, KeyArchive},
+    unpacked::UnpackedStore,
+};
 use attest::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -69,10 +74,22 @@ pub enum StoreError {
         /// What came.
         found: Digest,
     },
+    /// A file of the store does not hold what it must.
+    #[error(
+        "expected {expected} in {path}, found {found}: put a copy of it in its place, or remove it"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What belongs there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
 }
 
 impl StoreError {
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |error| Self::Io { action, path, error }
     }
@@ -231,6 +248,16 @@ impl ContentStore {
         };
         self.record(digest, &record)?;
         self.remember(uri, digest)
+    }
+
+    /// Notes that a repository gives these keys, which count.
+    pub fn keep_keys(&self, repository: &str, keys: &[ArchivedKey]) -> Result<(), StoreError> {
+        KeyArchive::open(&self.root)?.keep(repository, keys)
+    }
+
+    /// Every key that a repository gave when it counted.
+    pub fn kept_keys(&self, repository: &str) -> Result<Vec<ArchivedKey>, StoreError> {
+        KeyArchive::open(&self.root)?.of(repository)
     }
 
     /// Notes where a blob came from; an earlier note stays.

@@ -30,7 +30,11 @@ use rebuild::{
     },
     compare::{Options, compare},
 };
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 /// Rebuilds under one recipe and compares. Never fails: what went wrong is the answer.
 pub async fn attempt(
@@ -153,9 +157,15 @@ async fn gather(
     }
     let keyring = &config.contents.keyring;
     keys.add_keyring(&workshop.policy, &workshop.places, keyring).await?;
-    let (found, store) = (keys.clone(), Arc::clone(&workshop.store));
-    let archived = tokio::task::spawn_blocking(move || found.archive(&store)).await;
-    archived.map_err(|error| MaterialError::Unavailable {
+    let (policy, store) = (workshop.policy.clone(), Arc::clone(&workshop.store));
+    let of = repositories.clone();
+    let archived = tokio::task::spawn_blocking(move || {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        keys.archive(&store, now.map_or(0, |since| since.as_secs()))?;
+        keys.add_archived(&policy, &store, &of)?;
+        Ok::<_, MaterialError>(keys)
+    });
+    let keys = archived.await.map_err(|error| MaterialError::Unavailable {
         uri: "the content store".to_owned(),
         problem: error.to_string(),
     })??;

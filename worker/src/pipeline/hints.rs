@@ -8,7 +8,7 @@
 //! was chosen against our own order is named with every path that it decided.
 
 use super::{apko::PackageList, attempt::UsedHint, clues::Clues};
-use crate::material::{Gathered, Keys, Material, OtherKeys};
+use crate::material::{Gathered, Given, Keys, Material, OtherKeys};
 use attest::{Gap, GapCode, policy::Policy};
 use rebuild::{
     apk::resolver::{Repository, Resolver, Rules},
@@ -173,17 +173,20 @@ pub struct KeyChoice {
     pub materials: Vec<Material>,
 }
 
-/// All known keys; or, as a hint, those of them that the image has.
+/// All keys of today and those of before that the image has; or, as a hint, only those that it has.
 pub fn keys(keys: &Keys, clues: &Clues) -> KeyChoice {
     let has = |name: &String, pin| clues.keys.get(name).is_some_and(|seen| seen.pin == pin);
-    let lacking =
-        keys.known.iter().any(|(name, known)| !known.configured && !has(name, known.key.pin()));
-    // An image in which no key was seen was not readable: that is no reason to leave keys out.
-    let hinted = lacking && !clues.keys.is_empty();
-    let chosen = keys
+    let lacking = keys
         .known
         .iter()
-        .filter(|(name, known)| known.configured || !hinted || has(name, known.key.pin()));
+        .any(|(name, known)| known.given == Given::Today && !has(name, known.key.pin()));
+    // An image in which no key was seen was not readable: that is no reason to leave keys out.
+    let hinted = lacking && !clues.keys.is_empty();
+    let chosen = keys.known.iter().filter(|(name, known)| match known.given {
+        Given::Recipe => true,
+        Given::Today => !hinted || has(name, known.key.pin()),
+        Given::Before => has(name, known.key.pin()),
+    });
     let (mut files, mut materials) = (Vec::new(), Vec::new());
     for (name, known) in chosen {
         files.push((name.clone(), known.key.file().to_vec()));
