@@ -194,3 +194,114 @@ impl DiskFile for File {
         self.set_len(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// A file that answers reads as it is told.
+    struct Told(Mutex<Vec<io::Result<usize>>>);
+
+    impl DiskFile for Told {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            let answer = self.0.lock().unwrap().pop().expect("no further read");
+            let read = answer?.min(buffer.len());
+            buffer[..read].fill(offset as u8);
+            Ok(read)
+        }
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            unreachable!()
+        }
+        fn sync(&self) -> io::Result<()> {
+            unreachable!()
+        }
+        fn size(&self) -> io::Result<u64> {
+            unreachable!()
+        }
+        fn set_size(&self, _: u64) -> io::Result<()> {
+            unreachable!()
+        }
+    }
+
+    fn read(mut answers: Vec<io::Result<usize>>) -> (io::Result<usize>, [u8; 4]) {
+        answers.reverse();
+        let (file, mut buffer) = (Told(Mutex::new(answers)), [99; 4]);
+        let read = read_full(&file, &mut buffer, 10);
+        assert!(file.0.lock().unwrap().is_empty());
+        (read, buffer)
+    }
+
+    #[test]
+    fn reads_go_on_until_the_buffer_is_full_or_the_file_ends() {
+        let interrupted = || Err(io::ErrorKind::Interrupted.into());
+        let (all, bytes) = read(vec![interrupted(), Ok(1), Ok(2), interrupted(), Ok(9)]);
+        assert_eq!((all.unwrap(), bytes), (4, [10, 11, 11, 13]));
+        let (short, bytes) = read(vec![Ok(3), Ok(0)]);
+        assert_eq!((short.unwrap(), bytes), (3, [10, 10, 10, 99]));
+        let (failed, _) = read(vec![Ok(3), Err(io::ErrorKind::PermissionDenied.into())]);
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn a_real_directory_does_what_it_is_asked_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("journal");
+        let disk = RealDisk::new(&root).unwrap();
+        assert_eq!((disk.root(), disk.describe()), (&*root, root.display().to_string()));
+        for name in ["", "a/b", "/a", "..", "../a"] {
+            let refused = disk.create(name).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        }
+        let file = disk.create("a").unwrap();
+        DiskFile::write_at(&file, b"hello", 2).unwrap();
+        file.set_size(4).unwrap();
+        assert_eq!(
+            (file.size().unwrap(), fs::read(root.join("a")).unwrap()),
+            (4, b"\0\0he".into())
+        );
+        fs::create_dir(root.join("folder")).unwrap();
+        disk.rename("a", "b").unwrap();
+        assert_eq!(disk.names().unwrap(), ["b"]);
+        disk.remove("b").unwrap();
+        assert_eq!(disk.names().unwrap(), Vec::<String>::new());
+        assert_eq!(disk.remove("b").unwrap_err().kind(), io::ErrorKind::NotFound);
+        let lock = disk.lock().unwrap();
+        assert_eq!(disk.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        disk.lock().unwrap();
+    }
+
+    #[test]
+    fn syncs_that_cannot_be_made_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(&folder.path().join("journal")).unwrap();
+        disk.sync_directory().unwrap();
+        fs::remove_dir(disk.root()).unwrap();
+        assert!(disk.sync_directory().is_err());
+        // What stands for no file on a disk cannot be synced.
+        let (_reader, writer) = io::pipe().unwrap();
+        let pipe = File::from(std::os::fd::OwnedFd::from(writer));
+        assert!(DiskFile::sync(&pipe).is_err());
+    }
+
+    #[test]
+    fn a_small_file_replaces_what_was_there_and_what_a_crash_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(folder.path()).unwrap();
+        let left = disk.create("a.tmp").unwrap();
+        DiskFile::write_at(&left, b"half of something longer", 0).unwrap();
+        for text in [b"one", b"two"] {
+            write_whole(&disk, "a", text).unwrap();
+            assert_eq!(fs::read(folder.path().join("a")).unwrap(), text);
+        }
+        assert_eq!(disk.names().unwrap(), ["a"]);
+        // In the way is something that cannot be removed: the error is that one.
+        fs::create_dir(folder.path().join("b.tmp")).unwrap();
+        let error = write_whole(&disk, "b", b"x").unwrap_err();
+        assert_ne!(error.kind(), io::ErrorKind::AlreadyExists, "{error}");
+        // A floor that cannot be opened is no floor that is not there.
+        fs::create_dir(folder.path().join(crate::journal::floor::FLOOR_NAME)).unwrap();
+        assert!(crate::journal::floor::read(&disk).is_err());
+    }
+}

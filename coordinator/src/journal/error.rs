@@ -7,7 +7,7 @@ use attest::{Digest, id::JournalPosition};
 use std::io;
 
 /// An error of the journal.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
     /// Another coordinator has the directory.
     #[error("expected to be alone in {place}, found another coordinator at work there")]
@@ -153,4 +153,33 @@ pub struct Floor {
     pub chain: Option<Digest>,
     /// What promised it: for messages.
     pub promise: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_can_do_something_is_told_what() {
+        let digest = Digest::of(b"x");
+        let (expected, found) = ("a".to_owned(), "b".to_owned());
+        let (segment, why, promise) = ("s".to_owned(), "w".to_owned(), "p".to_owned());
+        let told = [
+            (JournalError::Locked { place: "here".into() }, "stop the other coordinator"),
+            (JournalError::NoSpace, "free space"),
+            (JournalError::Damaged { position: 7, segment, offset: 9, why }, "--cut-at 7"),
+            (JournalError::BelowFloor { end: 3, floor: 5, promise }, "--cut-at 3"),
+            (
+                JournalError::OtherHistory { position: 1, expected: digest, found: digest },
+                "which data directory",
+            ),
+            (JournalError::Files { expected, found }, "restore the missing file"),
+            (JournalError::Fatal("a sync".into()), "check the disk"),
+        ];
+        for (error, part) in told {
+            let hint = error.hint().unwrap_or_default();
+            assert!(hint.contains(part), "{error}: {hint}");
+        }
+        assert_eq!(JournalError::Closed.hint(), None);
+    }
 }

@@ -8,7 +8,7 @@ use super::{
     disk::Disk,
     error::{Floor, JournalError},
     floor,
-    frame::{SEGMENT_HEADER_BYTES, chain_start},
+    frame::chain_start,
     log::Cut,
     open::load,
     record::Stored,
@@ -189,16 +189,11 @@ fn below_floor(found: &Examined, at_floor: Option<Digest>) -> Option<JournalErro
     })
 }
 
-/// Records that a segment behind a fault holds, taken by itself.
+/// Records that a segment behind a fault holds, taken by itself: those of whole groups, and every
+/// other one that can be read.
 fn readable<D: Disk>(disk: &D, first: u64) -> u64 {
     let Ok((_, bytes, header)) = load(disk, first) else { return 0 };
     let scan = recover::scan(&bytes, &header, false, |_| {});
-    let hole = scan.end.max(SEGMENT_HEADER_BYTES);
-    let behind = match scan.tail {
-        Tail::Damaged { offset, position, .. } if offset >= hole => {
-            recover::readable_behind(&bytes, offset, position)
-        }
-        _ => 0,
-    };
-    scan.next - first + behind
+    let (end, next) = (scan.end.saturating_sub(1), scan.next.saturating_sub(1));
+    scan.next - first + recover::readable_behind(&bytes, end, next)
 }

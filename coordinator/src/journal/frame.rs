@@ -271,6 +271,27 @@ mod tests {
     }
 
     #[test]
+    fn reserved_bytes_of_a_header_are_zeros_under_a_right_checksum_too() {
+        let header = SegmentHeader { journal: [9; 16], first: 42, chain: Digest::of(b"x") };
+        let with = |changes: &[(usize, u8)]| {
+            let mut bytes = header.encode();
+            for (at, byte) in changes {
+                bytes[*at] = *byte;
+            }
+            let sum = crc32c::crc32c(&bytes[..92]);
+            bytes[92..].copy_from_slice(&sum.to_le_bytes());
+            SegmentHeader::decode(&bytes)
+        };
+        assert_eq!(with(&[]).unwrap(), header);
+        for at in 72..92 {
+            assert_eq!(with(&[(at, 0x21)]).unwrap_err(), FormatError::Reserved(0x61));
+        }
+        // Two that cancel each other out are not none.
+        assert_eq!(with(&[(72, 5), (91, 5)]).unwrap_err(), FormatError::Reserved(0x65));
+        assert_eq!(with(&[(12, 97)]).unwrap_err(), FormatError::Reserved(97));
+    }
+
+    #[test]
     fn every_bit_of_a_frame_counts() {
         let record = NewRecord::new(Kind::OBSERVATION, Digest::of(b"job"), b"envelope".to_vec());
         let mut bytes = Vec::new();

@@ -3,8 +3,10 @@
 //! Each test says what a reader of the issue would ask: is what was acknowledged there, exactly
 //! once, or is the start refused with a position?
 
+mod examined;
 mod faults;
 mod golden;
+mod hinted;
 mod kept;
 mod threads;
 

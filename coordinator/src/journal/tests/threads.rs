@@ -151,6 +151,7 @@ fn a_failed_sync_ends_the_journal_and_nothing_is_acknowledged_after_it() {
     disk.syncs_fail.store(false, Ordering::SeqCst);
     let after = journal.append(group(1, 1), journal.epoch()).wait().unwrap_err();
     assert!(matches!(after, JournalError::Fatal(_)), "no retry: {after}");
+    assert_eq!(journal.ready().unwrap_err(), after, "asked before anything is decided");
     let syncs = disk.syncs.load(Ordering::SeqCst);
     drop(journal);
     assert_eq!(disk.syncs.load(Ordering::SeqCst), syncs, "no sync after a failed one");

@@ -1,0 +1,131 @@
+//! How much is read for one record: the hints beside a closed segment lead to it, and where they
+//! are wrong the segment is read once and the hints are made again.
+
+use super::*;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// A disk that counts the bytes that are read.
+#[derive(Debug, Clone, Default)]
+struct Counting {
+    disk: MemoryDisk,
+    read: Arc<AtomicU64>,
+}
+
+struct CountingFile(<MemoryDisk as Disk>::File, Arc<AtomicU64>);
+
+impl Disk for Counting {
+    type File = CountingFile;
+    type Lock = <MemoryDisk as Disk>::Lock;
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.disk.names()
+    }
+    fn open(&self, name: &str) -> io::Result<CountingFile> {
+        Ok(CountingFile(self.disk.open(name)?, Arc::clone(&self.read)))
+    }
+    fn create(&self, name: &str) -> io::Result<CountingFile> {
+        Ok(CountingFile(self.disk.create(name)?, Arc::clone(&self.read)))
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn sync_directory(&self) -> io::Result<()> {
+        self.disk.sync_directory()
+    }
+    fn lock(&self) -> io::Result<Self::Lock> {
+        self.disk.lock()
+    }
+    fn describe(&self) -> String {
+        self.disk.describe()
+    }
+}
+
+impl DiskFile for CountingFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let read = self.0.read_at(buffer, offset)?;
+        self.1.fetch_add(read as u64, Ordering::SeqCst);
+        Ok(read)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(bytes, offset)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+    fn set_size(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_size(bytes)
+    }
+}
+
+#[test]
+fn a_record_of_a_closed_segment_is_read_by_its_hint_alone() {
+    let (disk, _) = journal(&[6; 12]);
+    let firsts = segment::firsts(&disk.names().unwrap());
+    let counting = Counting { disk: disk.clone(), ..Counting::default() };
+    let (log, _) = Log::open(counting.clone(), options()).unwrap();
+    assert_eq!((log.reader().journal(), counting.describe()), ([7; 16], "memory".to_owned()));
+    let cost = |position: u64| {
+        let before = counting.read.load(Ordering::SeqCst);
+        let read = log.reader().read(JournalPosition(position)).unwrap().unwrap();
+        assert_eq!(read.body, record(position).body);
+        counting.read.load(Ordering::SeqCst) - before
+    };
+    // The hint, the header twice, and the record.
+    let least = |position: u64| {
+        let body = record(position).body.len();
+        4 + 104 + super::super::frame::frame_bytes(body) as u64
+    };
+    let closed = &firsts[..firsts.len() - 1];
+    for (first, next) in closed.iter().zip(&firsts[1..]) {
+        for position in *first..*next {
+            assert_eq!(cost(position), least(position), "record {position}");
+        }
+    }
+    // Hints that lead to another record, before the first one, or nowhere: read once in whole.
+    let (first, position) = (firsts[1], firsts[1] + 2);
+    let name = segment::offsets_name(first);
+    let whole = disk.open(&segment::name(first)).unwrap().size().unwrap();
+    for wrong in [96_u32, 0, 1, 3, u32::MAX] {
+        disk.open(&name).unwrap().write_at(&wrong.to_le_bytes(), 8).unwrap();
+        assert!(cost(position) > whole, "{wrong}");
+        assert_eq!(cost(position), least(position), "made again");
+    }
+    disk.open(&name).unwrap().set_size(10).unwrap();
+    assert!(cost(position) > whole);
+    assert_eq!(cost(position), least(position));
+}
+
+#[test]
+fn a_reader_says_where_it_is_and_where_it_stops() {
+    let (disk, ends) = journal(&[6; 12]);
+    let (log, _) = open(&disk).unwrap();
+    let mut records = log.reader().from(JournalPosition(5));
+    for at in 5..*ends.last().unwrap() {
+        assert_eq!(records.position(), JournalPosition(at));
+        assert_eq!(records.next().unwrap().unwrap().position.0, at);
+    }
+    assert!(records.next().is_none());
+    // A record that goes bad under a reader is named with its byte.
+    let second = segment::firsts(&disk.names().unwrap())[1];
+    let offset = 96 + super::super::frame::frame_bytes(record(second).body.len()) as u64;
+    let file = disk.open(&segment::name(second)).unwrap();
+    file.write_at(&[0xff; 4], offset + 40).unwrap();
+    let all: Vec<_> = log.reader().from(JournalPosition(second)).collect();
+    assert_eq!(all.len(), 2, "it ends there");
+    let error = all[1].as_ref().unwrap_err();
+    let JournalError::Damaged { position, segment, offset: byte, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!((*position, segment.as_str(), *byte), (second + 1, &*segment::name(second), offset));
+}
