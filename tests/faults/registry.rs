@@ -135,7 +135,8 @@ pub async fn run(arguments: &Arguments) -> Ended {
         .await?;
         switch.dead.store(false, Ordering::SeqCst);
     }
-    wait("all images to be taken in", || load.ledger.jobs() >= images).await?;
+    // An image of two platforms is two jobs: they say nothing about how many images were handed in.
+    wait("all images to be handed in", || load.next.load(Ordering::SeqCst) >= images).await?;
     let outcomes = all_settled(&load, Duration::from_secs(900)).await?;
     submitting.abort();
     for worker in &mut workers {
