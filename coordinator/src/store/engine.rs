@@ -90,6 +90,8 @@ pub struct Engine<T: Tables> {
     /// Records of decisions that are on their way, and what to say when they have arrived.
     pending: VecDeque<(usize, Vec<Notice>)>,
     arrived: usize,
+    /// Jobs that one look at the disk brings into memory.
+    page: usize,
 }
 
 impl<T: Tables> Engine<T> {
@@ -100,11 +102,22 @@ impl<T: Tables> Engine<T> {
         notary: Arc<dyn Notary>,
         around: &dyn Surroundings,
     ) -> Result<(Self, Vec<Notice>), IndexError> {
+        Self::with_pages(index, limits, notary, around, LOAD_MAX)
+    }
+
+    /// The same, reading so many at a time.
+    fn with_pages(
+        index: Arc<Index<T>>,
+        limits: Limits,
+        notary: Arc<dyn Notary>,
+        around: &dyn Surroundings,
+        page: usize,
+    ) -> Result<(Self, Vec<Notice>), IndexError> {
         around.go_on_from(index.reached().clock);
         let now = around.now();
         let queue = Queue::new(limits, index.totals(), now);
         let (unsettled, pending) = (BTreeMap::new(), VecDeque::new());
-        let mut engine = Self { queue, index, notary, unsettled, pending, arrived: 0 };
+        let mut engine = Self { queue, index, notary, unsettled, pending, arrived: 0, page };
         let notices = engine.load_all(now)?;
         Ok((engine, notices))
     }
@@ -257,12 +270,12 @@ impl<T: Tables> Engine<T> {
     fn load_all(&mut self, now: Millis) -> Result<Vec<Notice>, IndexError> {
         let (mut notices, mut from) = (Vec::new(), None);
         loop {
-            let ids = self.index.active(from, LOAD_MAX)?;
+            let ids = self.index.active(from, self.page)?;
             for id in &ids {
                 notices.extend(self.ensure(id, now)?);
             }
             match ids.last() {
-                Some(last) if ids.len() == LOAD_MAX => from = Some(*last),
+                Some(last) if ids.len() == self.page => from = Some(*last),
                 _ => break,
             }
         }
@@ -273,7 +286,7 @@ impl<T: Tables> Engine<T> {
     /// Fills the window from disk when it is half empty: what waits first, and what is due again.
     fn refill(&mut self, now: Millis) -> Result<Vec<Notice>, IndexError> {
         let mut notices = Vec::new();
-        for id in self.index.deferred_until(now, LOAD_MAX)? {
+        for id in self.index.deferred_until(now, self.page)? {
             notices.extend(self.ensure(&id, now)?);
         }
         let window = self.queue.limits().window_max;
@@ -336,3 +349,6 @@ fn carries(change: &Change) -> bool {
             | Change::Parked { .. }
     )
 }
+
+#[cfg(test)]
+mod tests;

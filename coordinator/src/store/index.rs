@@ -556,30 +556,4 @@ fn place_key(place: Place, id: &JobId) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{MemoryTables, SledTables};
-
-    fn keeps_long_jobs(tables: &impl Tables) {
-        let (id, other) = (JobId(Digest::of(b"job")), JobId(Digest::of(b"other")));
-        let p = PIECE_BYTES;
-        for bytes in [10, p, p + 1, 3 * p, 2 * p, 3 * p, 10] {
-            let before = read_pieces(tables, &id).unwrap().map_or(0, |(_, pieces)| pieces);
-            let text: Vec<u8> = (0..bytes).map(|n| n as u8).collect();
-            let mut writes = Writes::new();
-            write_pieces(&mut writes, &id, &text, before).unwrap();
-            write_pieces(&mut writes, &other, b"{}", 1).unwrap();
-            tables.commit(&writes).unwrap();
-            assert!(read_pieces(tables, &id).unwrap().unwrap().0 == text, "{bytes} bytes");
-            assert_eq!(read_pieces(tables, &other).unwrap().unwrap(), (b"{}".to_vec(), 1));
-        }
-        assert_eq!(read_pieces(tables, &JobId(Digest::of(b"?"))).unwrap(), None);
-    }
-
-    #[test]
-    fn a_job_longer_than_a_row_is_kept() {
-        keeps_long_jobs(&MemoryTables::default());
-        let dir = tempfile::tempdir().unwrap();
-        keeps_long_jobs(&SledTables::open(&dir.path().join("index")).unwrap());
-    }
-}
+mod tests;

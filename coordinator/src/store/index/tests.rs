@@ -1,0 +1,92 @@
+//! Rows that are not what they should be, and lists that are longer than a page.
+
+use super::*;
+use crate::journal::{Group, Log, MemoryDisk, NewRecord, Options};
+use crate::store::{MemoryTables, SledTables, contract::spec};
+
+fn open(tables: MemoryTables) -> Result<Index<MemoryTables>, IndexError> {
+    Index::open(tables, &[7; 16], Digest::of(b"start"))
+}
+
+fn keeps_long_jobs(tables: &impl Tables) {
+    let (id, other) = (JobId(Digest::of(b"job")), JobId(Digest::of(b"other")));
+    let p = PIECE_BYTES;
+    for bytes in [10, p, p + 1, 3 * p, 2 * p, 3 * p, 10] {
+        let before = read_pieces(tables, &id).unwrap().map_or(0, |(_, pieces)| pieces);
+        let text: Vec<u8> = (0..bytes).map(|n| n as u8).collect();
+        let mut writes = Writes::new();
+        write_pieces(&mut writes, &id, &text, before).unwrap();
+        write_pieces(&mut writes, &other, b"{}", 1).unwrap();
+        tables.commit(&writes).unwrap();
+        assert!(read_pieces(tables, &id).unwrap().unwrap().0 == text, "{bytes} bytes");
+        assert_eq!(read_pieces(tables, &other).unwrap().unwrap(), (b"{}".to_vec(), 1));
+    }
+    assert_eq!(read_pieces(tables, &JobId(Digest::of(b"?"))).unwrap(), None);
+}
+
+#[test]
+fn a_job_longer_than_a_row_is_kept() {
+    keeps_long_jobs(&MemoryTables::default());
+    let dir = tempfile::tempdir().unwrap();
+    keeps_long_jobs(&SledTables::open(&dir.path().join("index")).unwrap());
+}
+
+/// An index that followed one announcement.
+fn followed() -> Index<MemoryTables> {
+    let (mut log, _) = Log::open(MemoryDisk::default(), Options::new([7; 16])).unwrap();
+    let spec = spec("a", 1);
+    let (job, tenant, class) = (spec.id, Tenant("ci".into()), Class::Push);
+    let change = Change::Announced { spec, tenant, class, rank: 0 };
+    let step = Transition { at: Millis(1), job, change };
+    let records = vec![NewRecord::new(Kind::TRANSITION, job.0, step.to_json())];
+    let time = attest::time::Timestamp::from_unix(1_800_000_000).unwrap();
+    assert!(log.write(vec![Group { records, time }]).failed.is_none());
+    log.sync().unwrap();
+    let index = open(MemoryTables::default()).unwrap();
+    let all: Vec<Stored> = log.reader().from(JournalPosition(0)).map(Result::unwrap).collect();
+    index.follow(&all).unwrap();
+    index
+}
+
+#[test]
+fn rows_without_a_word_on_how_far_they_go_are_doubted() {
+    assert_eq!(open(MemoryTables::default()).unwrap().reached().next, 0);
+    let tables = MemoryTables::default();
+    tables.commit(&Writes::from([(b"x".to_vec(), Some(b"1".to_vec()))])).unwrap();
+    assert!(matches!(open(tables), Err(IndexError::Doubt(_))));
+}
+
+#[test]
+fn a_position_is_eight_bytes_and_nothing_else() {
+    let index = followed();
+    let id = LeaseId([3; 16]);
+    assert_eq!(index.lease(&id).unwrap(), None);
+    for (bytes, good) in [(7, false), (8, true), (9, false), (0, false)] {
+        let row = (key(b'l', &[&id.0]), Some(vec![0; bytes]));
+        index.tables().commit(&Writes::from([row])).unwrap();
+        assert_eq!(index.lease(&id).is_ok(), good, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn an_image_names_its_jobs() {
+    let (index, spec) = (followed(), spec("a", 1));
+    let (repository, digest) = (&spec.subject.repository, &spec.subject.digest);
+    assert_eq!(index.jobs_of(repository, digest).unwrap(), [spec.id]);
+    assert_eq!(index.jobs_of(repository, &Digest::of(b"another")).unwrap(), []);
+    let elsewhere = "registry.example/demo/other".parse().unwrap();
+    assert_eq!(index.jobs_of(&elsewhere, digest).unwrap(), []);
+}
+
+#[test]
+fn tenants_are_counted_over_more_than_a_page() {
+    let index = followed();
+    let row = |n: usize| {
+        let tenant = format!("tenant-{n:06}");
+        (key(b't', &[tenant.as_bytes()]), Some(1_u64.to_be_bytes().to_vec()))
+    };
+    let rows: Writes = (0..PAGE_MAX + 5).map(row).collect();
+    index.tables().commit(&rows).unwrap();
+    let totals = read_totals(index.tables()).unwrap();
+    assert_eq!(totals.by_tenant.len(), PAGE_MAX + 6, "those, and the one that announced");
+}
