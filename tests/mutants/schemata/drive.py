@@ -16,7 +16,7 @@ OUT, HERE = Path(OUT), Path(__file__).parent
 SKIP = os.environ.get("SKIP", "sabotage shrinks replays").split()
 WORKERS = int(os.environ.get("WORKERS", "1"))
 # Seconds of processor, sleep of all threads, and bytes, after which a run counts as endless.
-CPU, IDLE, MEMORY = 120, 30, 6 << 30
+CPU, IDLE, MEMORY = 45, 30, 6 << 30
 ROUNDS = 40  # Each round of compiling finds the errors of one phase of the compiler.
 MODULE = "mod mutant;\n"
 SWITCH = """//! Which mutant is on.
