@@ -314,6 +314,24 @@ fn calls_are_held_and_hung_up_in_any_order() {
 }
 
 #[test]
+fn whoever_names_an_architecture_twice_waits_and_leaves_like_others() {
+    let mut rig = Rig::new();
+    let twice = || vec!["amd64".into(), "arm64".into(), "amd64".into()];
+    for round in 0..60_u32 {
+        let n = round * 7 % 5;
+        rig.sync_with(Report { architectures: twice(), waits: true, ..report(n, &[]) });
+        if round % 3 != 0 {
+            rig.apply(Event::Hangup { worker: worker(round * 3 % 5) });
+        }
+    }
+    for n in 0..5 {
+        rig.apply(Event::Hangup { worker: worker(n) });
+    }
+    rig.announce("m", 1);
+    assert!(rig.woken().is_empty(), "nobody waits any more");
+}
+
+#[test]
 fn whoever_holds_a_lease_is_not_forgotten() {
     let mut rig = Rig::new();
     rig.announce("m", 1);

@@ -108,7 +108,7 @@ fn the_p95_is_the_95th_of_a_hundred() {
     let job = rig.announce("m", 20);
     for n in 0..20 {
         let offer = rig.lease(n);
-        let minutes = [60, 3].get(n as usize).copied().unwrap_or(44);
+        let minutes = [60, 3, 3].get(n as usize).copied().unwrap_or(44);
         let said =
             Submission { duration_ms: minutes * MINUTE, ..submission(n, &offer, output("a")) };
         rig.apply(Event::Submit(said));
