@@ -300,6 +300,21 @@ mod tests {
         fs::create_dir(folder.path().join("b.tmp")).unwrap();
         let error = write_whole(&disk, "b", b"x").unwrap_err();
         assert_ne!(error.kind(), io::ErrorKind::AlreadyExists, "{error}");
+        // So with a segment.
+        fs::create_dir(folder.path().join("segment.tmp")).unwrap();
+        let options = || crate::journal::Options::new([7; 16]);
+        let error = crate::journal::Log::open(disk.clone(), options()).err().unwrap().to_string();
+        assert!(error.contains("remove") && error.contains("segment.tmp"), "{error}");
+        fs::remove_dir(folder.path().join("segment.tmp")).unwrap();
+        // A segment that is larger than any is not read.
+        drop(crate::journal::Log::open(disk.clone(), options()).unwrap());
+        let name = crate::journal::segment::name(0);
+        disk.open(&name)
+            .unwrap()
+            .set_size(crate::journal::segment::SEGMENT_FILE_BYTES_MAX + 1)
+            .unwrap();
+        let error = crate::journal::Log::open(disk.clone(), options()).err().unwrap();
+        assert!(matches!(error, crate::journal::JournalError::Files { .. }), "{error}");
         // A floor that cannot be opened is no floor that is not there.
         fs::create_dir(folder.path().join(crate::journal::floor::FLOOR_NAME)).unwrap();
         assert!(crate::journal::floor::read(&disk).is_err());

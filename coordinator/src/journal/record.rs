@@ -152,5 +152,6 @@ mod tests {
             assert!(!private.public(), "{private}");
         }
         assert_eq!(Kind(999).to_string(), "kind-999");
+        assert_eq!(format!("{:?}", [Kind(999), Kind::OBSERVATION]), "[kind-999, observation]");
     }
 }

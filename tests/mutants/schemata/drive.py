@@ -15,8 +15,9 @@ FILTER = sys.argv[6:]
 OUT, HERE = Path(OUT), Path(__file__).parent
 SKIP = os.environ.get("SKIP", "sabotage shrinks replays").split()
 WORKERS = int(os.environ.get("WORKERS", "1"))
-# Seconds of processor, sleep of all threads, and bytes, after which a run counts as endless.
-CPU, IDLE, MEMORY = 45, 30, 6 << 30
+# Seconds of processor, of sleep of all threads, of anything, and bytes, after which a run counts as
+# endless: without a mutant it takes ten seconds of processor.
+CPU, IDLE, WALL, MEMORY = 45, 30, 180, 6 << 30
 ROUNDS = 40  # Each round of compiling finds the errors of one phase of the compiler.
 MODULE = "mod mutant;\n"
 SWITCH = """//! Which mutant is on.
@@ -117,8 +118,8 @@ def run(binary, number):
     with open(OUT / f"said-{number}", "w+") as said:
         folder = OUT / "tree" / CRATE
         child = subprocess.Popen(command, cwd=folder, env=env, stdout=said, stderr=said, preexec_fn=limits)
-        idle, last, step = 0, None, 0.02
-        while child.poll() is None and idle < IDLE:
+        idle, last, step, ends = 0, None, 0.02, time.time() + WALL
+        while child.poll() is None and idle < IDLE and time.time() < ends:
             time.sleep(step)
             try:
                 busy, ticks = looks(child.pid)

@@ -214,7 +214,16 @@ fn a_floor_at_the_very_beginning_names_the_journal() {
     assert!(
         matches!(fault, JournalError::OtherHistory { position: 0, expected, .. } if expected == other)
     );
-    // One that others gave for a place inside of a segment.
+    // One for a place inside of a segment, with the chain of that place or of its neighbour.
+    floor::write(&disk, JournalPosition(0), &frame::chain_start(&[7; 16])).unwrap();
+    let (log, _) = open(&disk).unwrap();
+    for (at, of, good) in [(3, 3, true), (3, 2, false), (3, 4, false), (4, 4, true), (1, 1, true)] {
+        let chain = log.reader().chain_at(JournalPosition(of)).unwrap().unwrap();
+        floor::write(&disk, JournalPosition(at), &chain).unwrap();
+        assert_eq!(seen(&disk).0.fault.is_none(), good, "{at} with the chain of {of}");
+    }
+    drop(log);
+    // One that others gave.
     let (log, _) = open(&journal(&[2, 2]).0).unwrap();
     let chain = log.reader().chain_at(JournalPosition(3)).unwrap();
     for (chain, good) in [(chain, true), (Some(other), false), (None, true)] {

@@ -129,3 +129,26 @@ fn a_reader_says_where_it_is_and_where_it_stops() {
     };
     assert_eq!((*position, segment.as_str(), *byte), (second + 1, &*segment::name(second), offset));
 }
+
+#[test]
+fn a_segment_that_is_longer_than_one_reading_is_read_to_its_end() {
+    let options = || Options { segment_bytes: 8 << 20, ahead_bytes: 1 << 20, ..options() };
+    let disk = MemoryDisk::default();
+    let (mut log, _) = Log::open(disk.clone(), options()).unwrap();
+    let body = |n: u8| vec![n; 90_000 + 977 * usize::from(n)];
+    for n in 0..60 {
+        let records = vec![NewRecord::new(Kind::TAG_SEEN, Digest::of(b"about"), body(n))];
+        let time = Timestamp::from_unix(1_800_000_000).unwrap();
+        assert!(log.write(vec![Group { records, time }]).failed.is_none());
+    }
+    log.sync().unwrap();
+    assert_eq!(segment::firsts(&disk.names().unwrap()).len(), 1);
+    for from in [0, 17, 59] {
+        let all = log.reader().from(JournalPosition(from));
+        let bodies: Vec<Vec<u8>> = all.map(|stored| stored.unwrap().body).collect();
+        assert!(bodies.len() as u64 == 60 - from);
+        for (n, found) in (from as u8..).zip(bodies) {
+            assert!(found == body(n), "record {n}");
+        }
+    }
+}
