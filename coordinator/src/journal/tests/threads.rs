@@ -1,7 +1,7 @@
 //! The journal at work: group commit, a full disk, a failing sync.
 
 use super::*;
-use crate::journal::{FileJournal, NoFollower};
+use crate::journal::{FileJournal, NoFollower, Ticket};
 use std::{
     io,
     sync::{
@@ -173,4 +173,51 @@ fn what_recovery_keeps_is_written_again_before_it_is_synced() {
         panic!("expected the last batch to be written again")
     };
     assert!(error.to_string().contains("write again"), "{error}");
+}
+
+#[test]
+fn a_group_that_is_too_long_is_refused_alone_and_what_followed_is_not_made() {
+    use crate::journal::frame::BODY_BYTES_MAX;
+    let disk = Faulty::default();
+    let (journal, fatal) = start(&disk, options());
+    let held = disk.gate.lock().unwrap();
+    let mut long = group(1, 1);
+    long.records[0].body = vec![0; BODY_BYTES_MAX + 1];
+    let tickets = [group(0, 1), long, group(1, 2)].map(|group| journal.append(group, 0));
+    drop(held);
+    let [first, long, after] = tickets.map(Ticket::wait);
+    assert_eq!(first.unwrap().first.0, 0);
+    let (limit, found) = (BODY_BYTES_MAX, BODY_BYTES_MAX + 1);
+    assert_eq!(long.unwrap_err(), JournalError::TooLong { limit, found });
+    assert_eq!(after.unwrap_err(), JournalError::Superseded);
+    let again = journal.append(group(1, 2), journal.epoch()).wait().unwrap();
+    assert_eq!((again.first.0, fatal.load(Ordering::SeqCst)), (1, 0));
+    drop(journal);
+    // What was acknowledged is on record as the floor when the journal ends.
+    assert_eq!(floor::read(&disk.disk).unwrap().unwrap().position.0, 3);
+}
+
+#[test]
+fn what_waits_for_a_slow_disk_is_bounded() {
+    let disk = Faulty::default();
+    let (journal, _) = start(&disk, Options::new([7; 16]));
+    let held = disk.gate.lock().unwrap();
+    let large = || {
+        let mut group = group(0, 4);
+        group.records.iter_mut().for_each(|record| record.body = vec![0; (4 << 20) - 4096]);
+        group
+    };
+    // At most two groups are on their way to the disk, of which the first is not counted any more.
+    let tickets: Vec<_> = (0..6).map(|_| journal.append(large(), 0)).collect();
+    match journal.ready() {
+        Err(JournalError::Overloaded { limit, found }) => {
+            assert_eq!(limit, 48 << 20);
+            assert!(found > limit, "{found}");
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(held);
+    let refused = tickets.into_iter().filter_map(|ticket| ticket.wait().err());
+    assert!(refused.into_iter().all(|error| matches!(error, JournalError::Overloaded { .. })));
+    assert_eq!(journal.ready(), Ok(()));
 }
