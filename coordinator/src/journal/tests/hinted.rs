@@ -10,14 +10,22 @@ use std::{
     },
 };
 
-/// A disk that counts the bytes that are read.
+/// A disk that counts the bytes that are read, and gives a wrong byte so many times to who reads a
+/// segment in whole.
 #[derive(Debug, Clone, Default)]
 struct Counting {
     disk: MemoryDisk,
     read: Arc<AtomicU64>,
+    wrong: Arc<AtomicU64>,
 }
 
-struct CountingFile(<MemoryDisk as Disk>::File, Arc<AtomicU64>);
+impl Counting {
+    fn file(&self, file: <MemoryDisk as Disk>::File) -> CountingFile {
+        CountingFile(file, Arc::clone(&self.read), Arc::clone(&self.wrong))
+    }
+}
+
+struct CountingFile(<MemoryDisk as Disk>::File, Arc<AtomicU64>, Arc<AtomicU64>);
 
 impl Disk for Counting {
     type File = CountingFile;
@@ -26,10 +34,10 @@ impl Disk for Counting {
         self.disk.names()
     }
     fn open(&self, name: &str) -> io::Result<CountingFile> {
-        Ok(CountingFile(self.disk.open(name)?, Arc::clone(&self.read)))
+        Ok(self.file(self.disk.open(name)?))
     }
     fn create(&self, name: &str) -> io::Result<CountingFile> {
-        Ok(CountingFile(self.disk.create(name)?, Arc::clone(&self.read)))
+        Ok(self.file(self.disk.create(name)?))
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.disk.rename(from, to)
@@ -52,6 +60,12 @@ impl DiskFile for CountingFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let read = self.0.read_at(buffer, offset)?;
         self.1.fetch_add(read as u64, Ordering::SeqCst);
+        let less = |left: u64| left.checked_sub(1);
+        let whole = offset == 0 && read > 256;
+        if whole && self.2.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            // The checksum of the first record.
+            buffer[100] ^= 1;
+        }
         Ok(read)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -151,4 +165,17 @@ fn a_segment_that_is_longer_than_one_reading_is_read_to_its_end() {
             assert!(found == body(n), "record {n}");
         }
     }
+}
+
+#[test]
+fn a_backup_looks_again_at_what_is_being_written() {
+    let (disk, ends) = journal(&[1; 5]);
+    let counting = Counting { disk, ..Counting::default() };
+    let backup = || super::super::snapshot(&counting, |_, _| Ok::<_, JournalError>(()));
+    counting.wrong.store(2, Ordering::SeqCst);
+    assert_eq!(backup().unwrap().end.0, *ends.last().unwrap());
+    assert_eq!(counting.wrong.load(Ordering::SeqCst), 0, "twice wrong, then right");
+    counting.wrong.store(1000, Ordering::SeqCst);
+    assert!(matches!(backup(), Err(JournalError::Damaged { position: 0, .. })));
+    assert!(counting.wrong.load(Ordering::SeqCst) > 900, "not for ever");
 }

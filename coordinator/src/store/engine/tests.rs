@@ -208,3 +208,25 @@ fn a_start_brings_back_all_that_somebody_is_at() {
     let (engine, said) = Engine::new(index, Limits::default(), notary, &rig.clock).unwrap();
     assert_eq!((engine.due(), judges(&said)), (said.clone(), 1));
 }
+
+#[test]
+fn an_image_has_a_history_of_what_was_said_about_it() {
+    let mut rig = Rig::new(Limits::default(), Arc::new(PlainNotary));
+    let subject = spec("a", 2).subject;
+    rig.announce(spec("a", 2));
+    for n in 1..=2 {
+        let offer = rig.lease(n);
+        let (submission, _) = submission(n, &offer, output("x"));
+        rig.done(Event::Submit(submission));
+    }
+    let history = |manifest, from, limit| {
+        let rows = rig.index.history(&subject.repository, manifest, JournalPosition(from), limit);
+        rows.unwrap().iter().map(|row| row.position.0).collect::<Vec<_>>()
+    };
+    let all = history(Some(&subject.digest), 0, 10);
+    assert_eq!((all.len(), history(None, 0, 10)), (2, all.clone()));
+    assert_eq!(history(Some(&subject.digest), all[0] + 1, 10), all[1..]);
+    assert_eq!(history(None, 0, 1), all[..1]);
+    let another = attest::Digest::of(b"another");
+    assert!(history(Some(&another), 0, 10).is_empty());
+}
