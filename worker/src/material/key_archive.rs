@@ -105,9 +105,8 @@ impl KeyArchive {
                 Some(at) => keys[at].last_seen = keys[at].last_seen.max(new.last_seen),
                 None if keys.len() < KEYS_MAX => keys.push(new.clone()),
                 None => tracing::warn!(
-                    repository,
-                    key = new.name,
-                    "not kept: the archive holds {KEYS_MAX} keys of this repository"
+                    material.uri = new.uri,
+                    "a key is not kept, as the archive of its repository is full"
                 ),
             }
         }
