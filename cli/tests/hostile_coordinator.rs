@@ -79,6 +79,12 @@ impl Scene {
         honest(&self.subject(name), Some(index), recipes, self.worker, serial)
     }
 
+    /// Kills a worker; nothing that is answered from now on goes to it.
+    async fn kill(&self, worker: &mut Child) {
+        worker.kill().await.unwrap();
+        self.coordinator.change(|state| state.killed += 1);
+    }
+
     /// What an honest coordinator offers for `hello`.
     fn hello(&self, serial: u8) -> (LeaseId, v1::Offer) {
         let (lease, announce) = self.job("hello", &[self.recipe], serial);
@@ -175,7 +181,7 @@ async fn a_swapped_lease_job_recipe_or_subject_is_refused_by_name() {
     let output = observation.output().expect("it was built");
     assert_eq!(output.manifest, scene.subject("hello").digest);
     assert_eq!(scene.coordinator.state().accepted.len(), 1);
-    worker.kill().await.unwrap();
+    scene.kill(&mut worker).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +246,7 @@ async fn a_receipt_counts_only_for_this_result_and_from_this_coordinator() {
     }
     // A receipt that came before the sync: the coordinator lost what it acknowledged and says so.
     // The worker has it still, also after a restart, and sends the same bytes.
-    worker.kill().await.unwrap();
+    scene.kill(&mut worker).await;
     let _worker = scene.start();
     let seen = scene.coordinator.state().results.len();
     scene.coordinator.change(|state| state.resubmit_from = Some(0));
@@ -283,7 +289,7 @@ async fn receipts_are_compared_before_a_result_of_after_a_restore_gets_one() {
             (state.results, state.syncs) = (Vec::new(), Vec::new());
         };
         if restarted == "the worker" {
-            worker.kill().await.unwrap();
+            scene.kill(&mut worker).await;
             scene.coordinator.change(restored);
             worker = scene.start();
         } else {
@@ -300,7 +306,7 @@ async fn receipts_are_compared_before_a_result_of_after_a_restore_gets_one() {
             (leases.len() == 2).then_some(())
         };
         scene.coordinator.wait("both results", both).await;
-        worker.kill().await.unwrap();
+        scene.kill(&mut worker).await;
     }
 }
 
@@ -338,7 +344,7 @@ async fn a_result_that_is_refused_for_good_is_kept_and_does_not_hold_up_the_end(
     scene.coordinator.wait("some syncs", some).await;
     assert_eq!(scene.coordinator.state().results.len(), sent);
     assert_eq!(scene.coordinator.state().accepted.len(), 1);
-    worker.kill().await.unwrap();
+    scene.kill(&mut worker).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,7 +382,7 @@ async fn a_worker_that_cannot_start_jobs_asks_for_none_for_a_while_and_goes_on_s
     let (lease, offered) = scene.hello(4);
     let observation = scene.answered(lease, offered).await;
     assert!(observation.output().is_some());
-    worker.kill().await.unwrap();
+    scene.kill(&mut worker).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,6 +71,9 @@ pub struct State {
     pub refuse: Option<(Code, String)>,
     /// Offers go out also to who has no free slot.
     pub pushes: bool,
+    /// Grows with every worker that was killed: a call that it left behind, held here until its end
+    /// is noticed, must not take what the next one waits for.
+    pub killed: u64,
     positions: BTreeMap<Vec<u8>, u64>,
 }
 
@@ -276,7 +279,11 @@ impl WorkerService for Service {
         let request = request.into_inner();
         let idle = request.wait_seconds > 0;
         let free = request.slots_free > 0;
+        let killed = self.state().killed;
         let answer = |state: &mut State| {
+            if state.killed != killed {
+                return (true, v1::SyncResponse::default());
+            }
             let resubmit = state.resubmit_from.take();
             let wanted = free || state.pushes;
             let offer = if wanted { state.offers.pop_front() } else { None };
