@@ -39,6 +39,7 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/published"
 
 /// A coordinator on a folder of its own.
 struct Running {
+    home: PathBuf,
     http: SocketAddr,
     core: Arc<Core>,
     stop: CancellationToken,
@@ -65,7 +66,7 @@ impl Running {
         let daemon = Daemon::open(Loaded::read(home).unwrap(), Limits::default()).await.unwrap();
         let (http, core, stop) = (daemon.http, daemon.core(), CancellationToken::new());
         let task = tokio::spawn(daemon.run(stop.clone()));
-        Self { http, core, stop, task }
+        Self { home: home.to_owned(), http, core, stop, task }
     }
 
     /// Stops it, and waits until nothing holds the store any more.
@@ -76,6 +77,13 @@ impl Running {
         drop(self.core);
         while core.strong_count() > 0 {
             tokio::task::yield_now().await;
+        }
+        // Whoever had it last may still be closing it, on a thread of its own: its locks tell.
+        for lock in ["journal/LOCK", "index/db"] {
+            let file = std::fs::File::open(self.home.join("data").join(lock)).unwrap();
+            while file.try_lock().is_err() {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
