@@ -75,6 +75,7 @@ fn policy(dir: &Path, registry: &str, root: &SigningKey) -> PathBuf {
 
 /// A coordinator in this process, with the waits of a test.
 struct Running {
+    home: PathBuf,
     core: Arc<Core>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), DaemonError>>,
@@ -86,7 +87,7 @@ impl Running {
         let daemon = Daemon::open(Loaded::read(home).unwrap(), limits).await.unwrap();
         let (core, stop) = (daemon.core(), CancellationToken::new());
         let task = tokio::spawn(daemon.run(stop.clone()));
-        Self { core, stop, task }
+        Self { home: home.to_owned(), core, stop, task }
     }
 
     /// Stops it, and waits until nothing holds the store any more.
@@ -95,7 +96,13 @@ impl Running {
         self.task.await.unwrap().unwrap();
         let core = Arc::downgrade(&self.core);
         drop(self.core);
-        until("the store is closed", || core.strong_count() == 0).await;
+        // The last owner may still be closing it, on a thread of its own: its locks tell.
+        let free = |lock| {
+            let file = fs::File::open(self.home.join("data").join(lock)).unwrap();
+            file.try_lock().is_ok()
+        };
+        let closed = || core.strong_count() == 0 && free("journal/LOCK") && free("index/db");
+        until("the store is closed", closed).await;
     }
 
     async fn submit(&self, image: &str) -> JobId {
