@@ -96,7 +96,7 @@ fn package_repository(out: &mut String, repository: &PackageRepository) {
         line(out, format!("  A JWKS at {hosts} counts like one at the repository's own host."));
     }
     if repository.archived {
-        line(out, "  Keys that counted once and were kept by the worker's store count for ever.");
+        line(out, "  Keys that counted once and were kept by the worker's store count as well.");
     }
     line(
         out,

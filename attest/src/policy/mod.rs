@@ -151,13 +151,14 @@ pub struct PackageRepository {
     pub keys: KeySource,
     /// SHA-256 of key files, as they lie in `etc/apk/keys`.
     pub pins: BTreeSet<Digest>,
-    /// True: no other key may be in an image. False: an unknown key is a gap.
+    /// True: no other key may be in an image (archived ones may, where those count). False: an
+    /// unknown key is a gap.
     pub complete: bool,
     /// Hosts whose JWKS counts like one of the repository's own host, over TLS as well:
     /// `keys.example`, with its port if that is not 443.
     pub jwks_hosts: BTreeSet<String>,
-    /// True: a key that counted when a worker's content store kept it counts there also when
-    /// discovery does not give it any more.
+    /// True: a key that counted when a worker's content store kept it, and would count by this
+    /// policy, counts there also when discovery does not give it any more.
     pub archived: bool,
 }
 

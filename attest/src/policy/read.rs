@@ -244,8 +244,9 @@ impl<'a> Reader<'a> {
         }
         let mut jwks_hosts = BTreeSet::new();
         for host in &wire.jwks_hosts {
-            if !is_host(host.get_ref()) {
-                let expected = "a host like keys.example, without scheme or path";
+            if !is_host(host.get_ref()) || host.get_ref().ends_with(":443") {
+                let expected = "a host like keys.example, without scheme or path, and with its port \
+                                only where that is not 443";
                 return Err(self.wrong(host, "package_repository.jwks_hosts", expected));
             }
             jwks_hosts.insert(host.get_ref().clone());

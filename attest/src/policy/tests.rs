@@ -224,6 +224,7 @@ fn refusals_name_line_expected_and_found() {
         ("pins = [", "#", "pins or key files"),
         ("[\"keys.assay.test\"]", "[\"https://keys.assay.test\"]", "without scheme or path"),
         ("[\"keys.assay.test\"]", "[\"\"]", "without scheme or path"),
+        ("[\"keys.assay.test\"]", "[\"keys.assay.test:443\"]", "that is not 443"),
         ("archived = true", "archived = \"1y\"", "expected a boolean"),
         ("keys = \"discovery\"", "keys = [\"keys/other-1.rsa.pub\"]", "jwks_hosts or archived"),
         ("keys = \"discovery\"", "keys = \"guess\"", "\"discovery\" or a list of files"),

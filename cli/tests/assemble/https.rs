@@ -140,9 +140,11 @@ fn keys_at_a_host_that_the_policy_lists() {
     let working = tempfile::tempdir().unwrap();
     let (server, elsewhere) = (HttpsServer::new(), serve());
     let (jwks, folder) = (format!("{}/jwks.json", elsewhere.address), published().join("packages"));
+    let named = format!("{{\"jwks_uri\":\"{jwks}\"}}");
+    let told = named.clone();
     server.serve(Arc::new(move |path| {
         let body = match path {
-            "os/apk-configuration" => Some(format!("{{\"jwks_uri\":\"{jwks}\"}}").into_bytes()),
+            "os/apk-configuration" => Some(told.clone().into_bytes()),
             other => fs::read(folder.join(other)).ok(),
         };
         body.map_or((404, Vec::new()), |body| (200, body))
@@ -163,16 +165,28 @@ fn keys_at_a_host_that_the_policy_lists() {
             server.address
         );
         fs::write(working.path().join("policy.toml"), text).unwrap();
-        Call::new(working.path(), "a.yaml").args(&["--policy", "policy.toml"]).run()
+        Call::new(working.path(), "a.yaml").args(&["--policy", "policy.toml"])
     };
     // The repository names it, but nobody else does: its host could be anybody's.
     let name = elsewhere.host.split(':').next().unwrap();
-    for hosts in ["", "\"keys.example\"", &format!("\"{name}\""), &format!("\"{name}:443\"")] {
-        let refused = with(hosts);
+    for hosts in ["", "\"keys.example\"", &format!("\"{name}\"")] {
+        let refused = with(hosts).run();
         assert_eq!(refused.code, Some(14), "{hosts}: {}", refused.said);
         assert!(refused.said.contains("jwks.json"), "{}", refused.said);
     }
-    let made = with(&format!("\"keys.example\", \"{}\"", elsewhere.host));
+    let listed = format!("\"keys.example\", \"{}\"", elsewhere.host);
+    // A mirror may not say where: others publish at that host, too.
+    let mirror = working.path().join("mirror");
+    fs::create_dir_all(mirror.join("os")).unwrap();
+    fs::write(mirror.join("os/apk-configuration"), named).unwrap();
+    for name in ["x86_64", "aarch64"] {
+        let packages = published().join("packages/os").join(name);
+        std::os::unix::fs::symlink(packages, mirror.join("os").join(name)).unwrap();
+    }
+    let mirror = format!("{}/={}", server.address, mirror.display());
+    let refused = with(&listed).args(&["--mirror", &mirror]).run();
+    assert_eq!(refused.code, Some(14), "{}", refused.said);
+    let made = with(&listed).run();
     assert!(made.index().is_ok(), "{}", made.said);
     assert!(made.out.contains("over TLS at a host that the policy lists"), "{}", made.out);
 }

@@ -166,12 +166,16 @@ impl<D: Disk> Reader<D> {
         let files = self.0.kept.files(&*self.0.disk, first);
         let files = files.map_err(|error| JournalError::io("open", &name, &error))?;
         let hint = hints.then(|| Self::hinted_offset(&files, first, position - first)).flatten();
-        let file = files.segment.clone();
-        let offset = match hint {
-            Some(offset) => offset,
-            None => self.closed_offset(first, count, position - first, &file)?,
-        };
-        Ok(Found { first, name, file, offset, hinted: hint.is_some() })
+        if let Some(offset) = hint {
+            let file = files.segment.clone();
+            return Ok(Found { first, name, file, offset, hinted: true });
+        }
+        // Its hints are wrong or missing, or it is damaged: nothing of it is kept open, and what is
+        // there now is looked at, not what was there when it was opened.
+        self.0.kept.forget(first);
+        let file = self.0.disk.open(&name).map_err(|e| JournalError::io("open", &name, &e))?;
+        let offset = self.closed_offset(first, count, position - first, &file)?;
+        Ok(Found { first, name, file: Arc::new(file), offset, hinted: false })
     }
 
     /// Offsets of a closed segment lie beside it, as a hint: where a header of the record seems to
@@ -193,8 +197,6 @@ impl<D: Disk> Reader<D> {
         file: &D::File,
     ) -> Result<u64, JournalError> {
         let name = segment::name(first);
-        // Its hints are wrong or missing, or it is damaged: nothing of it is kept open.
-        self.0.kept.forget(first);
         let bytes = segment::read_all::<D>(file, &name)?;
         let header = SegmentHeader::decode(&bytes)
             .map_err(|error| damaged(first, &name, 0, error.to_string()))?;
@@ -300,6 +302,9 @@ impl<D: Disk> Iterator for Records<D> {
         let result = self.advance();
         if result.is_err() {
             self.end = self.next;
+            if let Some(found) = &self.file {
+                self.reader.0.kept.forget(found.first);
+            }
         }
         Some(result)
     }

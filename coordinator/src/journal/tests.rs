@@ -5,6 +5,7 @@
 
 mod examined;
 mod faults;
+mod faulty;
 mod golden;
 mod hinted;
 mod kept;

@@ -6,14 +6,18 @@
 //! whether such keys count (`archived = true`).
 //! Invariant: only what counted on the day it came is written here, never a key of an image; an
 //! entry is never changed but for the day it was seen last. Synced before its name appears, outside
-//! the store's bound, never evicted. It must never be taken for empty when it cannot be read.
+//! the store's bound, never evicted. It must never be taken for empty when it cannot be read, never
+//! be believed where another account could write it, and a key never counts by what the policy or
+//! the call does not accept any more ([`Vouched::counts`]).
 
-use super::StoreError;
+use super::{StoreError, store::own_folder};
+use attest::{Digest, policy::PackageRepository};
 use rebuild::apk::key::KEY_FILE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -23,6 +27,47 @@ const KEYS_MAX: usize = 256;
 const FILE_BYTES_MAX: u64 = 2 * (KEYS_MAX * KEY_FILE_BYTES_MAX) as u64;
 /// A last sighting is written again when it is a day old.
 const SEEN_AGAIN_SECONDS: u64 = 24 * 3600;
+
+/// What a key counts by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Vouched {
+    /// It came over TLS from the repository's own host.
+    OwnHost,
+    /// It came over TLS from this host, which the policy lists.
+    ListedHost(String),
+    /// The policy pins it.
+    Pin,
+    /// The release list at this address names it; both came over TLS.
+    ReleaseList(String),
+}
+
+impl Vouched {
+    /// In words, for the record.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::OwnHost => "discovered at its host over TLS",
+            Self::ListedHost(_) => "discovered over TLS at a host that the policy lists",
+            Self::Pin => "pinned by the policy",
+            Self::ReleaseList(_) => "named by Alpine's release list, both over TLS",
+        }
+    }
+
+    /// Would it count by the policy of today, and by the release list of this call?
+    pub(super) fn counts(
+        &self,
+        rule: &PackageRepository,
+        pin: &Digest,
+        list: Option<&str>,
+    ) -> bool {
+        match self {
+            Self::OwnHost => true,
+            Self::ListedHost(host) => rule.jwks_hosts.contains(host),
+            Self::Pin => rule.pins.contains(pin),
+            Self::ReleaseList(at) => list == Some(at),
+        }
+    }
+}
 
 /// A key that counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +81,7 @@ pub struct ArchivedKey {
     /// Where the bytes came from.
     pub from: String,
     /// What vouched for it.
-    pub verified_by: String,
+    pub vouched: Vouched,
     /// Seconds since 1970 when it was first seen.
     pub first_seen: u64,
     /// When it was last seen, to a day.
@@ -61,7 +106,18 @@ const SCHEMA: &str = "assay/keys/v1";
 impl KeyArchive {
     pub(super) fn open(store: &Path) -> Result<Self, StoreError> {
         let root = store.join("keys");
-        fs::create_dir_all(&root).map_err(StoreError::io("make the folder", &root))?;
+        let made = match fs::DirBuilder::new().mode(0o700).create(&root) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        };
+        made.map_err(StoreError::io("make the folder", &root))?;
+        // Whose file this is tells who this account is.
+        let mine = tempfile::tempfile_in(&root).and_then(|file| Ok(file.metadata()?.uid()));
+        let owned = mine.and_then(|mine| {
+            own_folder(store, mine)?;
+            own_folder(&root, mine)
+        });
+        owned.map_err(StoreError::io("keep keys in", &root))?;
         Ok(Self { root })
     }
 
@@ -91,7 +147,16 @@ impl KeyArchive {
 
     /// Notes that the repository gives these keys. What is known already costs one reading.
     pub(super) fn keep(&self, repository: &str, seen: &[ArchivedKey]) -> Result<(), StoreError> {
-        if !changes(&self.of(repository)?, seen) {
+        let known = self.of(repository)?;
+        if known.len() >= KEYS_MAX
+            && let Some(new) = seen.iter().find(|new| !known.iter().any(|known| same(known, new)))
+        {
+            tracing::warn!(
+                material.uri = new.uri,
+                "a key is not kept, as the archive of its repository is full"
+            );
+        }
+        if !changes(&known, seen) {
             return Ok(());
         }
         // One process at a time: none may undo what another one noted.
@@ -104,16 +169,19 @@ impl KeyArchive {
             match keys.iter().position(|known| same(known, new)) {
                 Some(at) => keys[at].last_seen = keys[at].last_seen.max(new.last_seen),
                 None if keys.len() < KEYS_MAX => keys.push(new.clone()),
-                None => tracing::warn!(
-                    material.uri = new.uri,
-                    "a key is not kept, as the archive of its repository is full"
-                ),
+                None => {}
             }
         }
         let repository = repository.to_owned();
         let path = self.path_of(&repository);
         let contents = Contents { schema: SCHEMA.to_owned(), repository, keys };
-        self.write(&path, &serde_json::to_vec_pretty(&contents).unwrap_or_default())
+        let bytes = serde_json::to_vec_pretty(&contents).unwrap_or_default();
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            // It could not be read again.
+            let from = format!("{} keys of {}", contents.keys.len(), contents.repository);
+            return Err(StoreError::TooLarge { from, limit: FILE_BYTES_MAX });
+        }
+        self.write(&path, &bytes)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
@@ -127,7 +195,7 @@ impl KeyArchive {
     }
 
     fn path_of(&self, repository: &str) -> PathBuf {
-        let hex = attest::Digest::of(repository.as_bytes()).hex();
+        let hex = Digest::of(repository.as_bytes()).hex();
         self.root.join(format!("{hex}.json"))
     }
 }
@@ -156,7 +224,7 @@ mod tests {
             file: file.into(),
             uri: format!("{HERE}/jwks#{name}"),
             from: format!("{HERE}/jwks"),
-            verified_by: "discovered at its host over TLS".into(),
+            vouched: Vouched::OwnHost,
             first_seen: seen,
             last_seen: seen,
         }
@@ -209,5 +277,60 @@ mod tests {
             assert!(error.contains(&path.display().to_string()), "{error}");
             assert_eq!(fs::read(&path).unwrap(), damaged);
         }
+    }
+
+    #[test]
+    fn a_key_counts_by_the_policy_of_today() {
+        let (pin, other) = (Digest::of(b"key"), Digest::of(b"another"));
+        let rule = |hosts: &[&str], pins: &[Digest]| PackageRepository {
+            url: "https://packages.example/*".parse().unwrap(),
+            keys: attest::policy::KeySource::Discovery,
+            pins: pins.iter().copied().collect(),
+            complete: false,
+            jwks_hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            archived: true,
+        };
+        let (list, host) = ("https://a.example/releases.json", "keys.example");
+        let (plain, full) = (rule(&["other.example"], &[other]), rule(&[host], &[pin]));
+        for (vouched, by_plain, by_full) in [
+            (Vouched::OwnHost, true, true),
+            (Vouched::ListedHost(host.into()), false, true),
+            (Vouched::Pin, false, true),
+            (Vouched::ReleaseList(list.into()), false, false),
+        ] {
+            assert_eq!(vouched.counts(&plain, &pin, None), by_plain, "{vouched:?}");
+            assert_eq!(vouched.counts(&full, &pin, None), by_full, "{vouched:?}");
+        }
+        let listed = Vouched::ReleaseList(list.into());
+        assert!(listed.counts(&plain, &pin, Some(list)));
+        assert!(!listed.counts(&plain, &pin, Some("https://b.example/releases.json")));
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_believed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let archive = KeyArchive::open(folder.path()).unwrap();
+        archive.keep(HERE, &[key("a", "1", 1)]).unwrap();
+        for path in [folder.path(), &folder.path().join("keys")] {
+            let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            for open in [0o770, 0o702] {
+                mode(open);
+                let error = KeyArchive::open(folder.path()).unwrap_err().to_string();
+                assert!(error.contains("nobody else may write"), "{error}");
+            }
+            mode(0o700);
+        }
+        assert_eq!(KeyArchive::open(folder.path()).unwrap().of(HERE).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = KeyArchive::open(folder.path()).unwrap();
+        archive.keep(HERE, &[key("a", "1", 1)]).unwrap();
+        let long = key("b", &"x".repeat(FILE_BYTES_MAX as usize), 1);
+        assert!(matches!(archive.keep(HERE, &[long]), Err(StoreError::TooLarge { .. })));
+        assert_eq!(archive.of(HERE).unwrap().len(), 1);
     }
 }

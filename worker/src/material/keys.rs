@@ -11,7 +11,7 @@
 
 use super::{
     ContentStore, Material, MaterialError, Places, StoreError,
-    key_archive::ArchivedKey,
+    key_archive::{ArchivedKey, Vouched},
     listed::{ReleaseKeys, no_source},
     release_list::branch_of,
 };
@@ -61,8 +61,9 @@ pub struct Keys {
     /// Release lists that keys came from, with their bytes.
     pub lists: Vec<(Material, Vec<u8>)>,
     complete: bool,
-    /// What each repository gave by discovery and its release list: names of keys.
-    gave: BTreeMap<String, BTreeSet<String>>,
+    /// What each repository gave by discovery and its release list: names of keys, and what they
+    /// count by.
+    gave: BTreeMap<String, BTreeMap<String, Vouched>>,
     /// Repositories that have no discovery of their own.
     silent: BTreeSet<String>,
     pins: BTreeSet<Digest>,
@@ -164,8 +165,13 @@ impl Keys {
                 };
                 let (name, file) = (listed.key.name().to_owned(), listed.key.file().to_vec());
                 self.add(&name, &file, &listed.uri, listed.from, verified_by, Given::Today)?;
+                let vouched = match pins.contains(&listed.key.pin()) {
+                    true => Vouched::Pin,
+                    false => Vouched::ReleaseList(list.to_owned()),
+                };
                 for repository in &repositories {
-                    self.gave.entry((*repository).clone()).or_default().insert(name.clone());
+                    let gave = self.gave.entry((*repository).clone()).or_default();
+                    gave.insert(name.clone(), vouched.clone());
                 }
             }
             if whole {
@@ -177,27 +183,29 @@ impl Keys {
         Ok(())
     }
 
-    /// Adds the keys that these repositories gave before, as far as the policy lets them count and
-    /// no key of today has their name. The time is what tells of today.
+    /// Adds the keys that these repositories gave before, as far as the policy of today and the
+    /// release list of this call let them count, and no key of today has their name.
     pub fn add_archived(
         &mut self,
         policy: &Policy,
         store: &ContentStore,
         repositories: &[String],
+        list: Option<&str>,
     ) -> Result<(), MaterialError> {
         for repository in repositories {
             let rule = policy.package_repository_for(repository);
-            if !rule.is_some_and(|rule| rule.archived) {
-                continue;
-            }
+            let Some(rule) = rule.filter(|rule| rule.archived) else { continue };
             let mut kept = store.kept_keys(repository)?;
             // Of two under one name the one that was seen last: an image has one of them.
             kept.sort_by_key(|key| std::cmp::Reverse(key.last_seen));
             for key in kept {
-                if self.known.contains_key(&key.name) {
+                let pin = Digest::of(key.file.as_bytes());
+                let counts = key.vouched.counts(rule, &pin, list);
+                if !counts || self.known.contains_key(&key.name) {
                     continue;
                 }
-                let by = format!("archived: {}, last on {}", key.verified_by, day(key.last_seen));
+                let (vouched, day) = (key.vouched.as_str(), day(key.last_seen));
+                let by = format!("archived: {vouched}, last on {day}");
                 let (name, file, uri) = (&key.name, key.file.as_bytes(), repository.as_str());
                 self.add(name, file, uri, key.from, &by, Given::Before)?;
             }
@@ -210,12 +218,15 @@ impl Keys {
         let known = self.known.values().map(|known| (&known.material, known.key.file()));
         let lists = self.lists.iter().map(|(material, bytes)| (material, bytes.as_slice()));
         known.chain(lists).try_for_each(|(material, bytes)| store.archive(material, bytes))?;
-        for (repository, names) in &self.gave {
-            let given = names.iter().filter_map(|name| self.known.get_key_value(name));
-            let given = given.filter(|(_, known)| known.given == Given::Today);
-            let keys: Vec<ArchivedKey> =
-                given.map(|(name, key)| archived(name, key, now)).collect();
-            store.keep_keys(repository, &keys)?;
+        for (repository, gave) in &self.gave {
+            let given = gave.iter().filter_map(|(name, vouched)| {
+                let known = self.known.get(name).filter(|known| known.given == Given::Today)?;
+                archived(name, known, vouched, now)
+            });
+            // Who lets archived keys count hears of it when they are read.
+            if let Err(error) = store.keep_keys(repository, &given.collect::<Vec<_>>()) {
+                tracing::warn!(%error, "the keys of a repository are not kept for later");
+            }
         }
         Ok(())
     }
@@ -229,12 +240,12 @@ impl Keys {
         // What is certainly not there gives no key, as for apko. That is no input that is gone: what
         // the missing keys signed is unproven, and nobody knows which they were.
         let uri = format!("{repository}/apk-configuration");
-        let bytes = match places.read(&uri, CONFIGURATION_BYTES_MAX).await {
+        let (bytes, told_by) = match places.read(&uri, CONFIGURATION_BYTES_MAX).await {
             Err(MaterialError::Gone { .. }) => {
                 self.silent.insert(repository.to_owned());
                 return Ok(());
             }
-            read => read?.0,
+            read => read?,
         };
         let parsed: AlpineConfiguration =
             serde_json::from_slice(&bytes).map_err(|error| MaterialError::Unproven {
@@ -252,23 +263,25 @@ impl Keys {
         let unproven = |problem: String| MaterialError::Unproven { uri: jwks_uri.clone(), problem };
         let found = keys_from_jwks(&bytes).map_err(|error| unproven(error.to_string()))?;
         let own_host = host(&jwks_uri).is_some() && host(&jwks_uri) == host(repository);
-        let listed_host = listed_as(&jwks_uri).is_some_and(|host| rule.jwks_hosts.contains(&host));
+        // Others may publish at a listed host, too: the repository itself must name the place.
+        let told = told_by == uri && uri.starts_with("https://");
+        let listed_host =
+            listed_as(&jwks_uri).filter(|host| told && rule.jwks_hosts.contains(host));
         let over_tls = from == jwks_uri && jwks_uri.starts_with("https://");
         for key in found {
-            let verified_by = if rule.pins.contains(&key.pin()) {
-                "pinned by the policy"
-            } else if over_tls && own_host {
-                "discovered at its host over TLS"
-            } else if over_tls && listed_host {
-                "discovered over TLS at a host that the policy lists"
-            } else {
-                // A key that nobody vouches for is not taken; what it signs stays unproven.
-                self.refused.push(format!("{jwks_uri}#{}", key.name()));
-                continue;
+            let vouched = match &listed_host {
+                _ if rule.pins.contains(&key.pin()) => Vouched::Pin,
+                _ if over_tls && own_host => Vouched::OwnHost,
+                Some(host) if over_tls => Vouched::ListedHost(host.clone()),
+                _ => {
+                    // A key that nobody vouches for is not taken; what it signs stays unproven.
+                    self.refused.push(format!("{jwks_uri}#{}", key.name()));
+                    continue;
+                }
             };
             let (name, file) = (key.name(), key.file());
-            self.add(name, file, &jwks_uri, from.clone(), verified_by, Given::Today)?;
-            self.gave.entry(repository.to_owned()).or_default().insert(name.to_owned());
+            self.add(name, file, &jwks_uri, from.clone(), vouched.as_str(), Given::Today)?;
+            self.gave.entry(repository.to_owned()).or_default().insert(name.to_owned(), vouched);
         }
         Ok(())
     }
@@ -328,17 +341,18 @@ impl Keys {
     }
 }
 
-fn archived(name: &str, known: &DiscoveredKey, now: u64) -> ArchivedKey {
+/// As it is kept; none of a file that is no text, which would not come back as it was.
+fn archived(name: &str, known: &DiscoveredKey, by: &Vouched, now: u64) -> Option<ArchivedKey> {
     let DiscoveredKey { key, material, .. } = known;
-    ArchivedKey {
+    Some(ArchivedKey {
         name: name.to_owned(),
-        file: String::from_utf8_lossy(key.file()).into_owned(),
+        file: String::from_utf8(key.file().to_vec()).ok()?,
         uri: material.uri.clone(),
         from: material.from.clone(),
-        verified_by: material.verified_by.clone(),
+        vouched: by.clone(),
         first_seen: now,
         last_seen: now,
-    }
+    })
 }
 
 /// A day in UTC: `2026-11-26`.

@@ -17,7 +17,7 @@ pub mod store;
 pub mod unpacked;
 mod unpacking;
 
-pub use key_archive::ArchivedKey;
+pub use key_archive::{ArchivedKey, Vouched};
 pub use keys::{DiscoveredKey, Given, Keys, OtherKeys};
 pub use largest_first::largest_first;
 pub use packages::{Gathered, PackageProof, PackageRequest};

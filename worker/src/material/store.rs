@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -106,6 +106,19 @@ pub struct BlobRecord {
     pub verified_by: String,
     /// Seconds since 1970 when it was put here.
     pub stored_at: u64,
+}
+
+/// An error where anybody else could write to a folder from which things are believed.
+pub(super) fn own_folder(path: &Path, owner: u32) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    if found.is_dir() && found.uid() == owner && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let (path, uid, mode) = (path.display(), found.uid(), found.mode() & 0o7777);
+    Err(io::Error::other(format!(
+        "expected {path} to be this account's folder that nobody else may write to, found owner \
+         {uid} and mode {mode:o}"
+    )))
 }
 
 /// A content store on disk.

@@ -158,11 +158,11 @@ async fn gather(
     let keyring = &config.contents.keyring;
     keys.add_keyring(&workshop.policy, &workshop.places, keyring).await?;
     let (policy, store) = (workshop.policy.clone(), Arc::clone(&workshop.store));
-    let of = repositories.clone();
+    let (of, list) = (repositories.clone(), workshop.alpine_releases.clone());
     let archived = tokio::task::spawn_blocking(move || {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         keys.archive(&store, now.map_or(0, |since| since.as_secs()))?;
-        keys.add_archived(&policy, &store, &of)?;
+        keys.add_archived(&policy, &store, &of, list.as_deref())?;
         Ok::<_, MaterialError>(keys)
     });
     let keys = archived.await.map_err(|error| MaterialError::Unavailable {

@@ -167,7 +167,8 @@ fn resolved(gathered: &Gathered, config: &ImageConfiguration, rules: Rules) -> O
 pub struct KeyChoice {
     /// Name and bytes.
     pub files: Vec<(String, Vec<u8>)>,
-    /// True if some known keys were left out because the image lacks them.
+    /// True if the image told which: some keys of today were left out because it lacks them, or
+    /// some of before taken because it has them.
     pub hinted: bool,
     /// For the record.
     pub materials: Vec<Material>,
@@ -181,14 +182,16 @@ pub fn keys(keys: &Keys, clues: &Clues) -> KeyChoice {
         .iter()
         .any(|(name, known)| known.given == Given::Today && !has(name, known.key.pin()));
     // An image in which no key was seen was not readable: that is no reason to leave keys out.
-    let hinted = lacking && !clues.keys.is_empty();
+    let left_out = lacking && !clues.keys.is_empty();
     let chosen = keys.known.iter().filter(|(name, known)| match known.given {
         Given::Recipe => true,
-        Given::Today => !hinted || has(name, known.key.pin()),
+        Given::Today => !left_out || has(name, known.key.pin()),
         Given::Before => has(name, known.key.pin()),
     });
     let (mut files, mut materials) = (Vec::new(), Vec::new());
+    let mut hinted = left_out;
     for (name, known) in chosen {
+        hinted |= known.given == Given::Before;
         files.push((name.clone(), known.key.file().to_vec()));
         materials.push(known.material.clone());
     }

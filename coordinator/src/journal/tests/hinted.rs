@@ -1,92 +1,14 @@
 //! How much is read for one record: the hints beside a closed segment lead to it, and where they
 //! are wrong the segment is read once and the hints are made again.
 
-use super::*;
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
-
-/// A disk that counts the bytes that are read, and gives a wrong byte so many times to who reads a
-/// segment in whole.
-#[derive(Debug, Clone, Default)]
-struct Counting {
-    disk: MemoryDisk,
-    read: Arc<AtomicU64>,
-    wrong: Arc<AtomicU64>,
-}
-
-impl Counting {
-    fn file(&self, file: <MemoryDisk as Disk>::File) -> CountingFile {
-        CountingFile(file, Arc::clone(&self.read), Arc::clone(&self.wrong))
-    }
-}
-
-struct CountingFile(<MemoryDisk as Disk>::File, Arc<AtomicU64>, Arc<AtomicU64>);
-
-impl Disk for Counting {
-    type File = CountingFile;
-    type Lock = <MemoryDisk as Disk>::Lock;
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.disk.names()
-    }
-    fn open(&self, name: &str) -> io::Result<CountingFile> {
-        Ok(self.file(self.disk.open(name)?))
-    }
-    fn create(&self, name: &str) -> io::Result<CountingFile> {
-        Ok(self.file(self.disk.create(name)?))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-    fn sync_directory(&self) -> io::Result<()> {
-        self.disk.sync_directory()
-    }
-    fn lock(&self) -> io::Result<Self::Lock> {
-        self.disk.lock()
-    }
-    fn describe(&self) -> String {
-        self.disk.describe()
-    }
-}
-
-impl DiskFile for CountingFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let read = self.0.read_at(buffer, offset)?;
-        self.1.fetch_add(read as u64, Ordering::SeqCst);
-        let less = |left: u64| left.checked_sub(1);
-        let whole = offset == 0 && read > 256;
-        if whole && self.2.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
-            // The checksum of the first record.
-            buffer[100] ^= 1;
-        }
-        Ok(read)
-    }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(bytes, offset)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-    fn set_size(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_size(bytes)
-    }
-}
+use super::{faulty::Faulty, *};
+use std::sync::atomic::Ordering;
 
 #[test]
 fn a_record_of_a_closed_segment_is_read_by_its_hint_alone() {
     let (disk, _) = journal(&[6; 12]);
     let firsts = segment::firsts(&disk.names().unwrap());
-    let counting = Counting { disk: disk.clone(), ..Counting::default() };
+    let counting = Faulty { disk: disk.clone(), ..Faulty::default() };
     let (log, _) = Log::open(counting.clone(), options()).unwrap();
     assert_eq!((log.reader().journal(), counting.describe()), ([7; 16], "memory".to_owned()));
     let cost = |position: u64| {
@@ -170,7 +92,7 @@ fn a_segment_that_is_longer_than_one_reading_is_read_to_its_end() {
 #[test]
 fn a_backup_looks_again_at_what_is_being_written() {
     let (disk, ends) = journal(&[1; 5]);
-    let counting = Counting { disk, ..Counting::default() };
+    let counting = Faulty { disk, ..Faulty::default() };
     let backup = || super::super::snapshot(&counting, |_, _| Ok::<_, JournalError>(()));
     counting.wrong.store(2, Ordering::SeqCst);
     assert_eq!(backup().unwrap().end.0, *ends.last().unwrap());

@@ -95,6 +95,13 @@ fn what_is_damaged_or_put_back_behind_a_readers_back_is_seen() {
     assert!(read(1).is_err());
     replace(&disk, &segment, &good);
     assert_eq!(read(1).unwrap().unwrap().body, record(1).body);
+    // So where a whole segment is read on from a good record before it.
+    let all = || log.reader().from(JournalPosition(0)).take_while(Result::is_ok).count();
+    let whole = all();
+    disk.open(&segment).unwrap().write_at(&[0xff; 8], good.len() as u64 / 2).unwrap();
+    assert!(all() > 0 && all() < whole);
+    replace(&disk, &segment, &good);
+    assert_eq!(all(), whole);
     // A segment that is gone: a file that is open is as good as it was, another one is missed.
     disk.remove(&segment).unwrap();
     assert_eq!(read(1).unwrap().unwrap().body, record(1).body);

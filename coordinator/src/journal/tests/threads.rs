@@ -1,90 +1,14 @@
 //! The journal at work: group commit, a full disk, a failing sync.
 
-use super::*;
+use super::{faulty::Faulty, *};
 use crate::journal::{FileJournal, NoFollower, Ticket};
 use std::{
     io,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
 };
-
-/// A disk in memory that counts its syncs and fails when it is told to.
-#[derive(Clone, Default)]
-struct Faulty {
-    disk: MemoryDisk,
-    syncs: Arc<AtomicU64>,
-    writes_fail: Arc<Mutex<Option<io::ErrorKind>>>,
-    syncs_fail: Arc<AtomicBool>,
-    /// Whoever holds it keeps every sync from ending.
-    gate: Arc<Mutex<()>>,
-}
-
-struct FaultyFile {
-    file: <MemoryDisk as Disk>::File,
-    disk: Faulty,
-}
-
-impl Disk for Faulty {
-    type File = FaultyFile;
-    type Lock = <MemoryDisk as Disk>::Lock;
-
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.disk.names()
-    }
-    fn open(&self, name: &str) -> io::Result<FaultyFile> {
-        Ok(FaultyFile { file: self.disk.open(name)?, disk: self.clone() })
-    }
-    fn create(&self, name: &str) -> io::Result<FaultyFile> {
-        Ok(FaultyFile { file: self.disk.create(name)?, disk: self.clone() })
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-    fn sync_directory(&self) -> io::Result<()> {
-        self.disk.sync_directory()
-    }
-    fn lock(&self) -> io::Result<Self::Lock> {
-        self.disk.lock()
-    }
-    fn describe(&self) -> String {
-        self.disk.describe()
-    }
-}
-
-impl DiskFile for FaultyFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
-    }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        match *self.disk.writes_fail.lock().unwrap() {
-            Some(kind) => {
-                // A part of it is in the file, as a real disk does it.
-                self.file.write_at(&bytes[..bytes.len() / 2], offset)?;
-                Err(kind.into())
-            }
-            None => self.file.write_at(bytes, offset),
-        }
-    }
-    fn sync(&self) -> io::Result<()> {
-        let _passed = self.disk.gate.lock().unwrap();
-        self.disk.syncs.fetch_add(1, Ordering::SeqCst);
-        match self.disk.syncs_fail.load(Ordering::SeqCst) {
-            true => Err(io::Error::from_raw_os_error(5)),
-            false => self.file.sync(),
-        }
-    }
-    fn size(&self) -> io::Result<u64> {
-        self.file.size()
-    }
-    fn set_size(&self, bytes: u64) -> io::Result<()> {
-        self.file.set_size(bytes)
-    }
-}
 
 fn start(disk: &Faulty, options: Options) -> (FileJournal<Faulty>, Arc<AtomicU64>) {
     let (log, _) = Log::open(disk.clone(), options).unwrap();

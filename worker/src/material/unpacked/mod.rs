@@ -19,6 +19,7 @@ mod write;
 
 pub use write::UnpackSpool;
 
+use super::store::own_folder;
 use attest::Digest;
 use file::VerifiedFile;
 use rebuild::apk::package::Package;
@@ -26,7 +27,7 @@ use seal::StoreKey;
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -63,16 +64,7 @@ impl UnpackedStore {
         let staging = root.join("staging");
         let key = StoreKey::open(&root.join("unpacked.key"), &staging)?;
         for path in [root, &folder] {
-            let found = fs::symlink_metadata(path)?;
-            if !found.is_dir() || found.uid() != key.owner || found.mode() & 0o022 != 0 {
-                let mode = found.mode() & 0o7777;
-                return Err(io::Error::other(format!(
-                    "expected {} to be this account's folder that nobody else may write to, found \
-                     owner {} and mode {mode:o}",
-                    path.display(),
-                    found.uid()
-                )));
-            }
+            own_folder(path, key.owner)?;
         }
         Ok(Self { folder, staging, key: Arc::new(key) })
     }

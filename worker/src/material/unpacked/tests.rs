@@ -2,7 +2,10 @@
 
 use super::*;
 use rebuild::apk::package::PackageLimits;
-use std::{io::Read as _, os::unix::fs::PermissionsExt as _};
+use std::{
+    io::Read as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+};
 
 fn fixture(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
