@@ -267,12 +267,21 @@ impl Queue {
         &self.totals
     }
 
-    /// How many more waiting jobs the window has room for.
-    pub fn window_room(&self) -> usize {
-        self.limits.window_max.saturating_sub(self.ready.len())
+    /// Jobs of a route in memory that have an open slot.
+    pub fn ready_of(&self, route: &Route) -> usize {
+        self.ready.len_of(route)
     }
 
-    /// The waiting job to take out of memory first, when the window is over full.
+    /// How many of them each route may have in memory at least, if `others` are routes of which jobs
+    /// wait on disk: the window is shared by all routes alike. 0 if there are more routes than room.
+    pub fn window_share(&self, others: &BTreeSet<Route>) -> usize {
+        let away = others.iter().filter(|route| self.ready.len_of(route) == 0).count();
+        let lanes = self.ready.lanes() + away;
+        self.limits.window_max / lanes.max(1)
+    }
+
+    /// The waiting job to take out of memory first, when the window is over full: of the route that
+    /// has the most in it.
     pub fn overflow(&self, may: impl Fn(&JobId) -> bool) -> Option<JobId> {
         if self.ready.len() <= self.limits.window_max {
             return None;

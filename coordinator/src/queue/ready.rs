@@ -31,6 +31,16 @@ impl Ready {
         self.by_job.len()
     }
 
+    /// Ready jobs of a route.
+    pub(super) fn len_of(&self, route: &Route) -> usize {
+        self.lanes.get(route).map_or(0, |lane| lane.jobs.len())
+    }
+
+    /// How many routes have ready jobs.
+    pub(super) fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
     #[cfg(test)]
     pub(super) fn holds(&self, job: &JobId) -> bool {
         self.by_job.contains_key(job)
@@ -91,10 +101,19 @@ impl Ready {
         }
     }
 
-    /// The last ready job that `may` accepts, from the end.
+    /// The job to do without first: the last that `may` accepts of the route with the most jobs, so
+    /// that no route is without any because another one has many. So many are looked at in each.
     pub(super) fn last(&self, may: impl Fn(&JobId) -> bool, limit: usize) -> Option<JobId> {
-        let tails = self.lanes.values().flat_map(|lane| lane.jobs.iter().rev().take(limit));
-        tails.filter(|(_, job)| may(job)).max().map(|(_, job)| *job)
+        let tail =
+            |lane: &Lane| lane.jobs.iter().rev().take(limit).find(|(_, job)| may(job)).copied();
+        let mut best: Option<(usize, Rank)> = None;
+        for lane in self.lanes.values() {
+            // Shorter lanes are not looked at; of two that are as long, the later job goes.
+            if best.is_none_or(|(longest, _)| lane.jobs.len() >= longest) {
+                best = best.max(tail(lane).map(|rank| (lane.jobs.len(), rank)));
+            }
+        }
+        best.map(|(_, (_, job))| job)
     }
 }
 

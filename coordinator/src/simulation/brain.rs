@@ -404,7 +404,8 @@ impl Brain for Whole {
     }
 
     fn spilled(&self) -> bool {
-        let waiting = self.index.waiting(LOOKED_AT_MAX).unwrap_or_default();
-        waiting.iter().any(|id| self.engine.queue().job(id).is_none())
+        let routes = self.index.waiting_routes(LOOKED_AT_MAX).unwrap_or_default();
+        let waiting = |route| self.index.waiting(route, LOOKED_AT_MAX).unwrap_or_default();
+        routes.iter().flat_map(waiting).any(|id| self.engine.queue().job(&id).is_none())
     }
 }

@@ -11,14 +11,14 @@ use super::tables::Tables;
 use crate::journal::{Kind, NewRecord, Stored};
 use crate::queue::{
     Change, Due, Effect, Event, Filed, Job, Limits, Millis, Offer, Place, Queue, Reply, Role,
-    Submission, Transition,
+    Route, Submission, Transition,
 };
 use attest::{
     id::{Attempt, JobId, WorkerId},
     time::Timestamp,
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -90,6 +90,9 @@ pub struct Engine<T: Tables> {
     /// Records of decisions that are on their way, and what to say when they have arrived.
     pending: VecDeque<(usize, Vec<Notice>)>,
     arrived: usize,
+    /// Routes of which waiting jobs may lie on disk only: they were taken out of memory, or have not
+    /// been in it since the start.
+    spilled: BTreeSet<Route>,
     /// Jobs that one look at the disk brings into memory.
     page: usize,
 }
@@ -116,8 +119,9 @@ impl<T: Tables> Engine<T> {
         around.go_on_from(index.reached().clock);
         let now = around.now();
         let queue = Queue::new(limits, index.totals(), now);
-        let (unsettled, pending) = (BTreeMap::new(), VecDeque::new());
-        let mut engine = Self { queue, index, notary, unsettled, pending, arrived: 0, page };
+        let (unsettled, pending, spilled) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
+        let arrived = 0;
+        let mut engine = Self { queue, index, notary, unsettled, pending, arrived, spilled, page };
         let notices = engine.load_all(now)?;
         Ok((engine, notices))
     }
@@ -210,12 +214,7 @@ impl<T: Tables> Engine<T> {
                 }
             }
         }
-        let unsettled = &self.unsettled;
-        while let Some(job) = self.queue.overflow(|job| !unsettled.contains_key(job)) {
-            if !self.queue.evict(&job) {
-                break;
-            }
-        }
+        self.trim();
         self.arrived += records.len();
         let mut notices = Vec::new();
         while let Some((count, _)) = self.pending.front()
@@ -279,27 +278,62 @@ impl<T: Tables> Engine<T> {
                 _ => break,
             }
         }
+        self.spilled =
+            self.index.waiting_routes(self.queue.limits().window_max)?.into_iter().collect();
         notices.extend(self.refill(now)?);
         Ok(notices)
     }
 
-    /// Fills the window from disk when it is half empty: what waits first, and what is due again.
+    /// Fills the window from disk: what is due again, and what waits first of each route of which less
+    /// than half of its share is in memory.
     fn refill(&mut self, now: Millis) -> Result<Vec<Notice>, IndexError> {
         let mut notices = Vec::new();
         for id in self.index.deferred_until(now, self.page)? {
             notices.extend(self.ensure(&id, now)?);
         }
-        let window = self.queue.limits().window_max;
-        let spilled = self.queue.totals().unfinished > self.queue.jobs().count() as u64;
-        if spilled && self.queue.window_room() * 2 >= window {
-            for id in self.index.waiting(window)? {
-                if self.queue.window_room() == 0 {
-                    break;
-                }
-                notices.extend(self.ensure(&id, now)?);
+        let share = self.queue.window_share(&self.spilled);
+        let low = |route: &&Route| self.queue.ready_of(route) * 2 <= share;
+        for route in self.spilled.iter().filter(low).cloned().collect::<Vec<_>>() {
+            notices.extend(self.load_lane(&route, share, now)?);
+        }
+        // Routes that had more than their share give it back.
+        self.trim();
+        Ok(notices)
+    }
+
+    /// Loads waiting jobs of a route up to its share, the earliest first.
+    fn load_lane(
+        &mut self,
+        route: &Route,
+        share: usize,
+        now: Millis,
+    ) -> Result<Vec<Notice>, IndexError> {
+        let mut notices = Vec::new();
+        let waiting = self.index.waiting(route, share)?;
+        let mut all = waiting.len() < share;
+        for id in waiting.iter() {
+            if self.queue.ready_of(route) >= share {
+                all = false;
+                break;
             }
+            notices.extend(self.ensure(id, now)?);
+        }
+        if all {
+            self.spilled.remove(route);
         }
         Ok(notices)
+    }
+
+    /// Takes waiting jobs out of memory until the window is no longer over full.
+    fn trim(&mut self) {
+        let unsettled = &self.unsettled;
+        while let Some(id) = self.queue.overflow(|job| !unsettled.contains_key(job)) {
+            let route = self.queue.job(&id).map(|job| job.spec.route());
+            if !self.queue.evict(&id) {
+                break;
+            }
+            self.spilled.extend(route);
+        }
     }
 
     fn signed_lease(&self, step: &Transition, wall: Timestamp) -> Option<NewRecord> {

@@ -4,6 +4,8 @@
 //! It remembers how far it came and with which chain; whatever does not fit is a doubt
 //! ([`IndexError::Doubt`]), and a doubted index is made again, never repaired.
 
+mod places;
+
 use super::publication::Pushed;
 use super::rows::{
     HistoryEvent, HistoryRow, Reached, SCHEMA, after, key, kind_key, repository_key, tail_digest,
@@ -209,26 +211,6 @@ impl<T: Tables> Index<T> {
         Ok(rows.iter().filter_map(|(key, _)| tail_digest(key)).map(JobId).collect())
     }
 
-    /// Jobs that must be in memory.
-    pub fn active(&self, from: Option<JobId>, limit: usize) -> Result<Vec<JobId>, IndexError> {
-        let start = from.map_or(key(b'a', &[]), |id| after(&key(b'a', &[id.0.raw()])));
-        let rows = self.tables.range(&start, &after(b"a"), limit)?;
-        Ok(rows.iter().filter_map(|(key, _)| tail_digest(key)).map(JobId).collect())
-    }
-
-    /// Waiting jobs from a rank on, the earliest first.
-    pub fn waiting(&self, limit: usize) -> Result<Vec<JobId>, IndexError> {
-        let rows = self.tables.range(b"w", &after(b"w"), limit)?;
-        Ok(rows.iter().filter_map(|(key, _)| tail_digest(key)).map(JobId).collect())
-    }
-
-    /// Deferred jobs whose time has come.
-    pub fn deferred_until(&self, now: Millis, limit: usize) -> Result<Vec<JobId>, IndexError> {
-        let end = key(b'd', &[&now.plus(1).0.to_be_bytes()]);
-        let rows = self.tables.range(b"d", &end, limit)?;
-        Ok(rows.iter().filter_map(|(key, _)| tail_digest(key)).map(JobId).collect())
-    }
-
     /// Where the envelope of an observation lies.
     pub fn observation(&self, id: &ObservationId) -> Result<Option<JournalPosition>, IndexError> {
         self.position_at(&key(b'o', &[id.0.raw()]))
@@ -383,12 +365,20 @@ fn write_pieces(
     Ok(next)
 }
 
+/// All but very few jobs lie in one row, which is shorter than a full piece.
 fn read_pieces<T: Tables>(tables: &T, id: &JobId) -> Result<Option<(Vec<u8>, u8)>, IndexError> {
-    let prefix = key(b'j', &[id.0.raw()]);
-    let rows = tables.range(&prefix, &after(&prefix), usize::from(u8::MAX))?;
-    let pieces: Vec<Vec<u8>> = rows.into_iter().map(|(_, piece)| piece).collect();
-    let count = u8::try_from(pieces.len()).map_err(doubt)?;
-    Ok((count > 0).then(|| (pieces.concat(), count)))
+    let mut all = Vec::new();
+    for piece in 0..=u8::MAX {
+        let Some(bytes) = tables.get(&key(b'j', &[id.0.raw(), &[piece]]))? else {
+            return Ok((piece > 0).then_some((all, piece)));
+        };
+        let last = bytes.len() < PIECE_BYTES;
+        all.extend_from_slice(&bytes);
+        if last {
+            return Ok(Some((all, piece + 1)));
+        }
+    }
+    Err(doubt("a job of more than 16 MB"))
 }
 
 fn read_totals<T: Tables>(tables: &T) -> Result<Totals, IndexError> {
@@ -522,10 +512,12 @@ impl<T: Tables> Batch<'_, T> {
     fn finish(&mut self, reached: &Reached) -> Result<Vec<(JobId, Option<Kept>)>, IndexError> {
         let mut kept = Vec::with_capacity(self.jobs.len());
         for (id, job) in std::mem::take(&mut self.jobs) {
-            if let Some(old) = self.places.get(&id).and_then(|place| place_key(*place, &id)) {
+            // What a job is to do, and so its route, never changes.
+            let row = |place| places::row(place, &job.spec);
+            if let Some(old) = self.places.get(&id).and_then(|place| row(*place)) {
                 self.writes.insert(old, None);
             }
-            if let Some(new) = place_key(job.place(), &id) {
+            if let Some(new) = row(job.place()) {
                 self.put(new, Vec::new());
             }
             let bytes = serde_json::to_vec(&job).map_err(doubt)?;
@@ -543,15 +535,6 @@ impl<T: Tables> Batch<'_, T> {
         }
         self.put(b"m".to_vec(), serde_json::to_vec(reached).map_err(doubt)?);
         Ok(kept)
-    }
-}
-
-fn place_key(place: Place, id: &JobId) -> Option<Vec<u8>> {
-    match place {
-        Place::Waiting(rank) => Some(key(b'w', &[&rank.to_be_bytes(), id.0.raw()])),
-        Place::Deferred(until) => Some(key(b'd', &[&until.0.to_be_bytes(), id.0.raw()])),
-        Place::Active => Some(key(b'a', &[id.0.raw()])),
-        Place::Done => None,
     }
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `m` | how far the journal was followed (JSON [`Reached`]) |
 //! | `j` job piece | the job's state (JSON), in pieces of 64,000 bytes |
-//! | `w` rank job, `d` moment job, `a` job | where unfinished jobs lie |
+//! | `w` route rank job, `d` moment job, `a` job | where unfinished jobs lie |
 //! | `r` position | a row of history, at most 512 bytes (see [`HistoryRow::encode`]) |
 //! | `h` repository digest position, `g` repository position | nothing: history |
 //! | `i` repository digest job | nothing: jobs of an image |
@@ -14,12 +14,12 @@
 //! | `t` tenant, `c` class | how many unfinished jobs |
 //! | `u` about | position of the newest publication, while it is not where it goes |
 //!
-//! Numbers are big-endian, so that keys sort; a repository is the first half of its SHA-256.
+//! Numbers are big-endian, so that keys sort; a repository and a route are the first half of a SHA-256.
 //! Invariant: a row follows from journal records only, so an index that is made again is the same,
 //! byte for byte. No observation takes more than [`ROW_BYTES_MAX`].
 
 use crate::journal::Kind;
-use crate::queue::{Answer, Millis, Role, Said};
+use crate::queue::{Answer, Millis, Role, Route, Said};
 use attest::{
     Digest, Repository,
     id::{Attempt, Fence, JobId, JournalPosition, LeaseId, ObservationId, OperatorId, WorkerId},
@@ -28,7 +28,7 @@ use attest::{
 use serde::{Deserialize, Serialize};
 
 /// The layout of the rows; an index with another one is made again.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 /// Longest row of history: sled was measured with rows of up to 512 bytes.
 pub const ROW_BYTES_MAX: usize = 512;
 /// Longest class or outcome that a row holds; the envelope has all of it.
@@ -273,6 +273,20 @@ pub(super) fn repository_key(repository: &Repository) -> [u8; 16] {
     let digest = Digest::of(repository.as_str().as_bytes());
     let mut out = [0; 16];
     out.copy_from_slice(&digest.raw()[..16]);
+    out
+}
+
+/// The first half of SHA-256 of a route's parts, each with its length before it. Two that were mixed
+/// up would wait in one line, no more.
+pub(super) fn route_key(route: &Route) -> [u8; 16] {
+    let Route { architecture, rebuilder, memory_class, registry } = route;
+    let mut parts = memory_class.to_be_bytes().to_vec();
+    for text in [architecture, rebuilder, registry] {
+        parts.extend((text.len() as u64).to_be_bytes());
+        parts.extend(text.as_bytes());
+    }
+    let mut out = [0; 16];
+    out.copy_from_slice(&Digest::of(&parts).raw()[..16]);
     out
 }
 

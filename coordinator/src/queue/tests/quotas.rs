@@ -152,7 +152,7 @@ fn what_waits_leaves_memory_the_least_urgent_first() {
     let urgent = spec("a", 1);
     rig.announce_as(urgent.clone(), "ci", Class::Gate);
     rig.announce_as(spec("b", 1), "ci", Class::Push);
-    assert_eq!((rig.queue.overflow(|_| true), rig.queue.window_room()), (None, 0));
+    assert_eq!(rig.queue.overflow(|_| true), None);
     let old = spec("c", 1);
     rig.announce_as(old.clone(), "ci", Class::Backfill);
     assert_eq!(rig.queue.overflow(|_| true), Some(old.id));
@@ -162,6 +162,28 @@ fn what_waits_leaves_memory_the_least_urgent_first() {
     assert_eq!(rig.queue.totals().unfinished, 3, "it is still to be done");
     rig.queue.load(state, Millis(rig.now));
     assert_eq!(rig.queue.job(&old.id).map(Job::id), Some(old.id));
+}
+
+#[test]
+fn the_route_with_the_most_jobs_in_memory_gives_first() {
+    let mut rig = Rig::with(Limits { window_max: 2, ..Limits::default() });
+    let early = spec("a", 1);
+    rig.announce_as(early.clone(), "ci", Class::Gate);
+    let second = spec("b", 1);
+    rig.announce_as(second.clone(), "ci", Class::Push);
+    let subject = Subject { platform: Platform::linux("arm64"), ..spec("c", 1).subject };
+    let late = JobSpec::new(subject, vec![], "apko", 0, 1, 3_600_000).unwrap();
+    rig.announce_as(late.clone(), "ci", Class::Backfill);
+    assert_eq!(rig.queue.overflow(|_| true), Some(second.id), "the other is alone on its route");
+    assert_eq!(
+        rig.queue.overflow(|id| *id == late.id),
+        Some(late.id),
+        "where the first may not go"
+    );
+    let routes = BTreeSet::from([early.route(), late.route()]);
+    assert_eq!((rig.queue.ready_of(&early.route()), rig.queue.window_share(&routes)), (2, 1));
+    let other = Route { architecture: "s390x".into(), ..late.route() };
+    assert_eq!(rig.queue.window_share(&BTreeSet::from([other])), 0, "more routes than room");
 }
 
 #[test]

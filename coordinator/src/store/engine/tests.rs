@@ -181,6 +181,64 @@ fn a_job_leaves_memory_when_the_index_has_it_and_not_before() {
     assert!(matches!(rig.index.job(&job).unwrap().unwrap().phase, Phase::Judged { .. }));
 }
 
+/// A job for another kind of worker.
+fn elsewhere(name: &str) -> JobSpec {
+    let amd64 = spec(name, 1);
+    let platform = attest::Platform::linux("arm64");
+    let subject = attest::Subject { platform, ..amd64.subject };
+    JobSpec::new(subject, amd64.recipes, "apko", 0, 1, 3_600_000).unwrap()
+}
+
+#[test]
+fn jobs_that_nobody_can_do_do_not_hide_those_behind_them() {
+    let limits = || Limits { window_max: 4, ..Limits::default() };
+    let mut rig = Rig::new(limits(), Arc::new(PlainNotary));
+    // Nobody can do these, and they came first.
+    for name in ["1", "2", "3", "4", "5", "6"] {
+        rig.announce(elsewhere(name));
+    }
+    let names = ["a", "b", "c", "d", "e", "f"];
+    for name in names {
+        rig.announce(spec(name, 1));
+    }
+    assert_eq!(rig.engine.queue().jobs().count(), 4);
+    let mut took = BTreeSet::from([rig.lease(1).job, rig.lease(2).job]);
+    // The same after a start, when all of them lie on disk.
+    let index = Arc::clone(&rig.index);
+    rig.engine = Engine::new(index, limits(), Arc::new(PlainNotary), &rig.clock).unwrap().0;
+    for n in 3..=6 {
+        took.insert(rig.lease(n).job);
+        rig.done(Event::Tick);
+    }
+    assert_eq!(took, names.map(|name| spec(name, 1).id).into());
+    // Half of the window was never theirs; now that nobody else waits it is.
+    let waiting = rig.engine.queue().jobs().filter(|job| job.untouched()).count();
+    assert_eq!(waiting, 4);
+}
+
+#[test]
+fn a_route_that_grew_gives_back_what_is_more_than_its_share() {
+    let limits = Limits { window_max: 4, ..Limits::default() };
+    let mut rig = Rig::new(limits, Arc::new(PlainNotary));
+    for name in ["a", "b", "c"] {
+        rig.announce(spec(name, 1));
+    }
+    for name in ["1", "2", "3", "4", "5"] {
+        rig.announce(elsewhere(name));
+    }
+    let kinds = |rig: &Rig| {
+        let mut found = BTreeMap::new();
+        for job in rig.engine.queue().jobs() {
+            *found.entry(job.spec.route().architecture).or_insert(0) += 1;
+        }
+        (found.get("amd64").copied().unwrap_or(0), found.get("arm64").copied().unwrap_or(0))
+    };
+    // The longest gives first; of two that are as long, the one whose last is the latest.
+    assert_eq!(kinds(&rig), (2, 2));
+    rig.done(Event::Tick);
+    assert_eq!(kinds(&rig), (2, 2), "and nothing goes to and fro");
+}
+
 #[test]
 fn a_start_brings_back_all_that_somebody_is_at() {
     let mut rig = Rig::new(Limits::default(), Arc::new(PlainNotary));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::journal::{Group, Log, MemoryDisk, NewRecord, Options};
+use crate::queue::Route;
 use crate::store::{MemoryTables, SledTables, contract::spec};
 
 fn open(tables: MemoryTables) -> Result<Index<MemoryTables>, IndexError> {
@@ -89,4 +90,29 @@ fn tenants_are_counted_over_more_than_a_page() {
     index.tables().commit(&rows).unwrap();
     let totals = read_totals(index.tables()).unwrap();
     assert_eq!(totals.by_tenant.len(), PAGE_MAX + 6, "those, and the one that announced");
+}
+
+#[test]
+fn waiting_jobs_are_found_by_their_route_the_earliest_first() {
+    let index = followed();
+    let (job, route) = (spec("a", 1).id, spec("a", 1).route());
+    assert_eq!(index.waiting_routes(10).unwrap(), std::slice::from_ref(&route));
+    assert_eq!(index.waiting(&route, 10).unwrap(), [job]);
+    for other in [
+        Route { architecture: "arm64".into(), ..route.clone() },
+        Route { registry: String::new(), ..route.clone() },
+        // The same text, cut elsewhere.
+        Route { architecture: "amd64a".into(), rebuilder: "pko".into(), ..route.clone() },
+        Route { memory_class: 1, ..route.clone() },
+    ] {
+        assert!(index.waiting(&other, 10).unwrap().is_empty(), "{other:?}");
+    }
+    assert!(index.waiting_routes(0).unwrap().is_empty());
+    // A row of a job that is not there, or that lies among those of another route, is a doubt.
+    for lost in [JobId(Digest::of(b"lost")), job] {
+        let row = key(b'w', &[&[255; 16], &[0; 8], lost.0.raw()]);
+        index.tables().commit(&Writes::from([(row.clone(), Some(Vec::new()))])).unwrap();
+        assert!(matches!(index.waiting_routes(10), Err(IndexError::Doubt(_))));
+        index.tables().commit(&Writes::from([(row, None)])).unwrap();
+    }
 }
