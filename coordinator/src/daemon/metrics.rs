@@ -44,6 +44,7 @@ pub struct Metrics {
     unreadable: Counter,
     former_policy: Family<One, Counter>,
     former_policy_left: Gauge<f64, AtomicU64>,
+    former_policy_failed: Gauge<u64, AtomicU64>,
     newest_observation: Arc<AtomicI64>,
 }
 
@@ -68,6 +69,7 @@ impl Metrics {
             unreadable: Counter::default(),
             former_policy: Family::default(),
             former_policy_left: Gauge::default(),
+            former_policy_failed: Gauge::default(),
             newest_observation: Arc::default(),
         };
         metrics.register(store);
@@ -190,6 +192,11 @@ impl Metrics {
             "Share of the jobs that are still to be looked at for a verdict of a former policy",
             self.former_policy_left.clone(),
         );
+        self.registry.register(
+            "assay_former_policy_failed_jobs",
+            "Jobs whose verdict of a former policy could not be made anew: tried again",
+            self.former_policy_failed.clone(),
+        );
     }
 
     /// A verdict of a former policy was made anew, or could not be.
@@ -200,6 +207,11 @@ impl Metrics {
     /// Such a share of the jobs is still to be looked at for a verdict of a former policy.
     pub fn former_policy_left(&self, share: f64) {
         self.former_policy_left.set(share);
+    }
+
+    /// So many jobs keep their verdict of a former policy because they could not be judged, at least.
+    pub fn former_policy_failed(&self, jobs: usize) {
+        self.former_policy_failed.set(jobs as u64);
     }
 
     /// A verdict in the journal could not be read.

@@ -339,6 +339,8 @@ async fn records_beside_the_queue<B: Backend>(backend: &B) {
     let cursor = Some((all[1].about, all[1].position));
     let rest = store.records_of_kind(Kind::TAG_SEEN, cursor, 10).unwrap();
     assert_eq!(rest, all[2..]);
+    let positions = store.positions_of_kind(Kind::TAG_SEEN, cursor, 1).unwrap();
+    assert_eq!(positions, [(all[2].about, all[2].position)]);
     assert!(store.records_of_kind(Kind::WORKER, None, 10).unwrap().is_empty());
     for kind in [Kind::TRANSITION, Kind::OBSERVATION] {
         let refused = store.append(vec![NewRecord::new(kind, a, *b"x")]).await.unwrap_err();

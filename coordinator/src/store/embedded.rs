@@ -317,6 +317,15 @@ impl<D: Disk, T: Tables> Store for Embedded<D, T> {
         found.into_iter().map(|(_, position)| self.must_read(position)).collect()
     }
 
+    fn positions_of_kind(
+        &self,
+        kind: Kind,
+        cursor: Option<(attest::Digest, JournalPosition)>,
+        limit: usize,
+    ) -> Result<Vec<(attest::Digest, JournalPosition)>, StoreError> {
+        Ok(self.inner.index.records_of_kind(kind, cursor, limit)?)
+    }
+
     fn unpublished(
         &self,
         after: Option<attest::Digest>,

@@ -215,6 +215,14 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Stored>, StoreError>;
 
+    /// The same without reading them: what each is about, and where it lies.
+    fn positions_of_kind(
+        &self,
+        kind: Kind,
+        cursor: Option<(Digest, JournalPosition)>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, JournalPosition)>, StoreError>;
+
     /// Publications that are not where they go yet, the newest of each, ordered by what they are
     /// about, after one of these.
     fn unpublished(&self, after: Option<Digest>, limit: usize) -> Result<Vec<Stored>, StoreError>;
