@@ -90,6 +90,10 @@ async fn a_coordinator_that_ends_in_the_middle_loses_and_doubles_nothing() {
         }
         assert!(done(&core) > stop_after);
         drop(core);
+        // What it was reading ends on a thread of its own.
+        while disk.lock().is_err() {
+            tokio::task::yield_now().await;
+        }
         // Whatever it was doing: the next start finds all that is left, and nothing else.
         let core = core_over(folder.path(), disk);
         follow(&core).await.unwrap();
