@@ -199,6 +199,7 @@ pub(crate) fn run<B: Backend>(fresh: impl Fn() -> B) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
         a_job_from_announcement_to_verdict(&fresh()).await;
+        every_verdict_is_history(&fresh()).await;
         what_comes_twice_late_or_unasked(&fresh()).await;
         coalescing_and_unparking(&fresh()).await;
         records_beside_the_queue(&fresh()).await;
@@ -246,6 +247,42 @@ async fn a_job_from_announcement_to_verdict<B: Backend>(backend: &B) {
     let store = backend.open(clock);
     assert_eq!(At(&store).answers(&job), before, "after the index was lost");
     assert!(store.due().is_empty());
+}
+
+/// Also one that leaves its job open, that opens it again, or that parks it.
+async fn every_verdict_is_history<B: Backend>(backend: &B) {
+    let clock = Arc::new(TestClock::default());
+    let store = backend.open(clock.clone());
+    let at = At(&store);
+    let job = at.announce("m", 1).await;
+    let reopen = || Need::Reopen { wanted: 1, without: vec![] };
+    for (n, need) in (1..).zip([Need::More(1), reopen(), Need::Enough]) {
+        at.work(n, output("same")).await;
+        at.judge(job, need).await.unwrap();
+    }
+    // An administrator unsettles it; then there is dissent until it is parked.
+    at.judge(job, reopen()).await.unwrap();
+    for n in 4..7 {
+        at.work(n, output("same")).await;
+        at.judge(job, reopen()).await.unwrap();
+    }
+    assert!(matches!(store.job(&job).unwrap().unwrap().phase, Phase::Parked { .. }));
+    let verdicts = store.records_about(Kind::VERDICT, &job.0, JournalPosition(0), 10).unwrap();
+    let positions: Vec<_> = verdicts.iter().map(|stored| stored.position).collect();
+    let rows = store.export(JournalPosition(0), 100).unwrap();
+    let said = rows.iter().filter_map(|row| match &row.event {
+        HistoryEvent::Verdict { outcome } => Some((row.position, row.attempt.0, outcome.clone())),
+        HistoryEvent::Observation { .. } => None,
+    });
+    let (said, settled) = (said.collect::<Vec<_>>(), Some("reproduced".to_owned()));
+    let expected = [(1, None), (1, None), (2, settled), (2, None), (3, None), (4, None), (5, None)];
+    assert_eq!(said.len(), expected.len(), "{said:?}");
+    let expected = positions.into_iter().zip(expected).map(|(at, (n, said))| (at, n, said));
+    assert_eq!(said, expected.collect::<Vec<_>>());
+    let before = at.answers(&job);
+    drop(store);
+    backend.lose_index();
+    assert_eq!(At(&backend.open(clock)).answers(&job), before, "after the index was lost");
 }
 
 async fn what_comes_twice_late_or_unasked<B: Backend>(backend: &B) {

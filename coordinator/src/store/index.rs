@@ -417,6 +417,7 @@ impl<T: Tables> Batch<'_, T> {
         if record.kind != Kind::TRANSITION {
             self.put(kind_key(record.kind, &record.about, record.position.0), Vec::new());
             self.publication(record)?;
+            self.verdict(record)?;
             return Ok(None);
         }
         let step = Transition::from_json(&record.body).map_err(doubt)?;
@@ -457,6 +458,25 @@ impl<T: Tables> Batch<'_, T> {
         Ok(())
     }
 
+    /// A verdict is history, whatever follows from it; the one that settles its job gets its outcome
+    /// from the transition behind it.
+    fn verdict(&mut self, record: &Stored) -> Result<(), IndexError> {
+        if record.kind != Kind::VERDICT {
+            return Ok(());
+        }
+        let id = JobId(record.about);
+        let job = match self.jobs.get(&id) {
+            Some(job) => Some(job.clone()),
+            None => self.index.kept(&id)?.map(|kept| kept.job.clone()),
+        };
+        // Nothing says what a verdict on an unknown job is about.
+        let Some(job) = job else { return Ok(()) };
+        let event = HistoryEvent::Verdict { outcome: None };
+        let (position, time, attempt) = (record.position, record.time, job.attempt);
+        self.history(&job, &HistoryRow { position, time, job: id, attempt, event });
+        Ok(())
+    }
+
     fn details(
         &mut self,
         record: &Stored,
@@ -488,7 +508,7 @@ impl<T: Tables> Batch<'_, T> {
             }
             Change::Judged { outcome } => {
                 let at = of_kind(Kind::VERDICT).unwrap_or(record);
-                let event = HistoryEvent::Verdict { outcome: outcome.clone() };
+                let event = HistoryEvent::Verdict { outcome: Some(outcome.clone()) };
                 let (time, attempt) = (at.time, job.attempt);
                 let position = at.position;
                 let row = HistoryRow { position, time, job: step.job, attempt, event };

@@ -28,7 +28,7 @@ use attest::{
 use serde::{Deserialize, Serialize};
 
 /// The layout of the rows; an index with another one is made again.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 /// Longest row of history: sled was measured with rows of up to 512 bytes.
 pub const ROW_BYTES_MAX: usize = 512;
 /// Longest class or outcome that a row holds; the envelope has all of it.
@@ -93,8 +93,8 @@ pub enum HistoryEvent {
     },
     /// The coordinator judged.
     Verdict {
-        /// `reproduced`, `diverged`, …
-        outcome: String,
+        /// `reproduced`, `diverged`, …; none if it did not settle the job: the record has it.
+        outcome: Option<String>,
     },
 }
 
@@ -133,7 +133,8 @@ impl HistoryRow {
         let mut out = Vec::with_capacity(320);
         let tag = match self.event {
             HistoryEvent::Observation { .. } => 1,
-            HistoryEvent::Verdict { .. } => 2,
+            HistoryEvent::Verdict { outcome: Some(_) } => 2,
+            HistoryEvent::Verdict { outcome: None } => 3,
         };
         out.push(tag);
         out.extend(self.position.0.to_be_bytes());
@@ -165,7 +166,8 @@ impl HistoryRow {
                 out.extend(manifest.iter().flat_map(Digest::raw));
                 out.extend(duration_ms.to_be_bytes());
             }
-            HistoryEvent::Verdict { outcome } => text(&mut out, cut(outcome)),
+            HistoryEvent::Verdict { outcome: Some(outcome) } => text(&mut out, cut(outcome)),
+            HistoryEvent::Verdict { outcome: None } => {}
         }
         debug_assert!(out.len() <= ROW_BYTES_MAX);
         out
@@ -195,7 +197,8 @@ impl HistoryRow {
                 },
                 duration_ms: at.number()?,
             },
-            2 => HistoryEvent::Verdict { outcome: at.text()? },
+            2 => HistoryEvent::Verdict { outcome: Some(at.text()?) },
+            3 => HistoryEvent::Verdict { outcome: None },
             _ => return None,
         };
         at.0.is_empty().then_some(Self { position, time, job, attempt, event })
@@ -342,6 +345,22 @@ mod tests {
         #[test]
         fn foreign_rows_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = HistoryRow::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn verdicts_round_trip_with_an_outcome_and_without() {
+        for outcome in [Some("reproduced".to_owned()), Some(String::new()), None] {
+            let event = HistoryEvent::Verdict { outcome };
+            let (position, job) = (JournalPosition(7), JobId(Digest::of(b"j")));
+            let row = HistoryRow {
+                position,
+                time: Timestamp::default(),
+                job,
+                attempt: Attempt(2),
+                event,
+            };
+            assert_eq!(HistoryRow::decode(&row.encode()), Some(row));
         }
     }
 

@@ -77,7 +77,8 @@ columns! {
     "operator" text "whose";
     "worker" digest "which worker's";
     "observed_at" time "the worker's clock; of others: `recorded_at`";
-    "outcome" text "of an observation or a verdict; of a tag: `new` or `moved`";
+    "outcome" text "of an observation or a verdict, also one that opened its job again; of a tag: \
+        `new` or `moved`";
     "failure_class" text "the class of a failure";
     "role" text "how the observation was filed";
     "tag" text "the tag";

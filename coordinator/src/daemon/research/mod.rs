@@ -163,6 +163,13 @@ impl Reading<'_> {
         Ok(())
     }
 
+    /// What a verdict says, for one that did not settle its job; none if nobody of ours signed it.
+    fn outcome_at(&self, position: JournalPosition) -> Result<Option<String>, StoreError> {
+        let stored = self.core.store.record(position)?;
+        let record = stored.and_then(|stored| self.core.signers.verdict(&stored.body).ok());
+        Ok(record.map(|record| record.finding.outcome.as_str().to_owned()))
+    }
+
     fn wants(&self, repository: &Repository, digest: &Digest) -> bool {
         self.asked.repository.as_ref().is_none_or(|wanted| wanted == repository)
             && self.asked.digest.as_ref().is_none_or(|wanted| wanted == digest)
@@ -315,7 +322,11 @@ fn history(reading: &mut Reading<'_>, of: &HistoryRow) -> Result<Vec<Row>, Store
     match &of.event {
         HistoryEvent::Verdict { outcome } => {
             row.set("kind", "verdict");
-            row.set("outcome", outcome.as_str());
+            let outcome = match outcome {
+                Some(outcome) => Some(outcome.clone()),
+                None => reading.outcome_at(of.position)?,
+            };
+            row.maybe("outcome", outcome);
             row.text("observed_at", of.time);
         }
         HistoryEvent::Observation {
