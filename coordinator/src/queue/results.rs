@@ -153,10 +153,12 @@ impl Queue {
         self.record(turn, id, Change::Continued { slots })
     }
 
-    /// Opens the job again, or parks it when that happened often enough. A verdict that does not
-    /// follow any more although nothing came in was unsettled by an administrator (a key that was
-    /// revoked, another policy): that is a new question, like a recheck, and no dissent. All such
-    /// jobs come at once, so they stand where rechecks stand: behind what is submitted fresh.
+    /// Opens the job again, or parks it when that happened often enough. What does not follow any
+    /// more although nothing came in was unsettled by an administrator (a key that was revoked,
+    /// another policy): that is a new question, like a recheck, and no dissent, also of a job that
+    /// was parked because nobody could answer. All such jobs come at once, so they stand where
+    /// rechecks stand: behind what is submitted fresh. One that dissent parked stays parked until
+    /// somebody unparks it.
     fn dissent(
         &mut self,
         turn: &mut Turn,
@@ -166,7 +168,8 @@ impl Queue {
         outcome: String,
     ) -> Result<(), Refusal> {
         let Some(job) = self.jobs.get(&id) else { return Ok(()) };
-        let unsettled = matches!(job.phase, Phase::Judged { .. }) && !job.has_news();
+        let spent = matches!(job.phase, Phase::Parked { why: ParkReason::Attempts, .. });
+        let unsettled = !job.unfinished() && !spent && !job.has_news();
         if !unsettled && job.reopenings + 1 >= self.limits.attempts_max {
             let (why, outcome) = (ParkReason::Attempts, Some(outcome));
             return self.record(turn, id, Change::Parked { why, outcome });

@@ -176,7 +176,8 @@ columns! {
     "image_repository" text "where the image is published";
     "manifest_digest" digest "the published image";
     "platform" text "`linux/amd64`";
-    "from" text "the state before; `leased` stands for `suspect` too where a lease ended";
+    "from" text "the state before; `leased` stands for `suspect` too where a lease ended, `judged` \
+        for `parked` too where an administrator unsettled it";
     "to" text "`announced`, `offered`, `leased`, `suspect`, `observed`, `judged`, `parked`, \
         `expired`, `skipped`, `deferred`";
     "trigger" text "what led to it, one word";

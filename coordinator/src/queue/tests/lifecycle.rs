@@ -177,6 +177,40 @@ fn what_an_administrator_unsettles_uses_up_no_opening() {
 }
 
 #[test]
+fn what_an_administrator_unsettles_opens_a_parked_job_as_a_recheck() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 2);
+    let first = rig.work(1, output("a"));
+    let out_of_operators =
+        |phase: &Phase| matches!(phase, Phase::Parked { why: ParkReason::Operators, .. });
+    for times in 1..=5 {
+        rig.pass(10 * MINUTE);
+        rig.heartbeat(1, &[]);
+        rig.judged(job, "inconclusive", Need::More(1));
+        assert!(out_of_operators(&rig.job(job).phase), "{:?}", rig.job(job).phase);
+        // A key was revoked, or the policy is another: nothing came in, and more is needed.
+        let need = match times % 2 {
+            0 => Need::More(2),
+            _ => Need::Reopen { wanted: 2, without: vec![] },
+        };
+        rig.judged(job, "inconclusive", need);
+        let state = rig.job(job);
+        assert_eq!((state.attempt.0, state.reopenings, state.phase), (times + 1, 0, Phase::Open));
+        assert_eq!(state.class, Class::Recheck, "many come at once: behind fresh ones");
+        rig.work(1, output("a"));
+    }
+    // What comes in after that is dissent, as before.
+    rig.pass(10 * MINUTE);
+    rig.heartbeat(1, &[]);
+    rig.judged(job, "inconclusive", Need::More(1));
+    assert!(out_of_operators(&rig.job(job).phase));
+    let late = Submission { lease: LeaseId([3; 16]), ..submission(2, &first, output("b")) };
+    rig.apply(Event::Submit(late));
+    rig.judged(job, "disputed", Need::Reopen { wanted: 3, without: vec![] });
+    assert_eq!((rig.job(job).reopenings, rig.job(job).phase), (1, Phase::Open));
+}
+
+#[test]
 fn recheck_after_recheck_never_fills_a_job_up() {
     let mut rig = Rig::new();
     let job = rig.announce("m", 3);
