@@ -102,9 +102,16 @@ fn over_https_and_from_a_mirror_the_same_bytes() {
         .unwrap();
     let registry = format!("[[registry]]\nhost = \"{host}\"\nca = \"ca.pem\"\n");
     fs::write(working.path().join("https.toml"), &registry).unwrap();
-    let over_https = Call::new(working.path(), "a.yaml").args(&["--policy", "https.toml"]).run();
+    let call = || Call::new(working.path(), "a.yaml").args(&["--policy", "https.toml"]);
+    let over_https = call().args(&["--store", "store"]).run();
     let index = over_https.index().unwrap();
     assert!(over_https.out.contains("discovered at its host over TLS"), "{}", over_https.out);
+    // What the repository gave is kept for a day on which it does not.
+    let keys = fs::read_dir(working.path().join("store/keys")).unwrap().flatten();
+    let kept = keys.map(|entry| entry.path()).find(|path| path.extension().is_some());
+    let kept: serde_json::Value = super::support::json(&kept.unwrap());
+    assert_eq!(kept["repository"], format!("{here}/os"));
+    assert_eq!(kept["keys"][0]["vouched"], "own-host");
 
     // Without the exception a private address is not spoken to: an error, not a verdict.
     let refused = Call::new(working.path(), "a.yaml").run();

@@ -26,6 +26,8 @@ use rebuild::apk::key::{KEY_FILE_BYTES_MAX, PublicKey};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::Arc,
+    time::SystemTime,
 };
 
 /// The keys of one assembly.
@@ -165,6 +167,11 @@ impl AssemblyKeys {
             }
             .into());
         }
+        let (store, given) = (Arc::clone(&tools.store), found.clone());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_secs());
+        // What an image of a later day may need; this one holds the keys of today.
+        let _ = tokio::task::spawn_blocking(move || given.keep(&store, now)).await;
         for (name, known) in found.known {
             self.add(&name, known.key, known.material)?;
         }

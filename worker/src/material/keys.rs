@@ -19,7 +19,9 @@ use attest::{
     Digest, Gap, GapCode,
     policy::{KeySource, PackageRepository, Policy},
 };
-use rebuild::apk::key::{JWKS_BYTES_MAX, KEY_FILE_BYTES_MAX, KeyRing, PublicKey, keys_from_jwks};
+use rebuild::apk::key::{
+    JWKS_BYTES_MAX, KEY_FILE_BYTES_MAX, KeyError, KeyRing, PublicKey, keys_from_jwks,
+};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,8 +53,11 @@ pub enum Given {
 /// The keys of all repositories of a recipe.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
-    /// What may sign packages.
+    /// What may sign packages of any repository, as apko takes every key for all of them.
     pub ring: KeyRing,
+    /// What may sign packages of one repository beside those: keys of before, which count by its own
+    /// rule alone.
+    before: BTreeMap<String, KeyRing>,
     /// Every key that discovery gave or the policy listed, by file name; of the archived ones those
     /// whose names nobody gives today.
     pub known: BTreeMap<String, DiscoveredKey>,
@@ -183,8 +188,21 @@ impl Keys {
         Ok(())
     }
 
+    /// Who may sign what lies in this folder of a repository: `<repository>/<architecture>`.
+    pub fn ring_of(&self, folder: &str) -> KeyRing {
+        let mut ring = self.ring.clone();
+        let repository = folder.rsplit_once('/').map_or(folder, |(repository, _)| repository);
+        for key in self.before.get(repository).into_iter().flat_map(KeyRing::iter) {
+            // No key of today has its name; had one, that one would be the one that signs.
+            let _ = ring.add(key.clone());
+        }
+        ring
+    }
+
     /// Adds the keys that these repositories gave before, as far as the policy of today and the
-    /// release list of this call let them count, and no key of today has their name.
+    /// release list of this call let them count, and no key of today has their name. An image may
+    /// hold any of them; each signs for the repositories alone that the same rule of the policy
+    /// covers: what one rule lets count says nothing of what another one is for.
     pub fn add_archived(
         &mut self,
         policy: &Policy,
@@ -198,16 +216,26 @@ impl Keys {
             let mut kept = store.kept_keys(repository)?;
             // Of two under one name the one that was seen last: an image has one of them.
             kept.sort_by_key(|key| std::cmp::Reverse(key.last_seen));
+            let ruled_alike = |other: &&String| {
+                let other = policy.package_repository_for(other);
+                other.is_some_and(|other| std::ptr::eq(other, rule))
+            };
             for key in kept {
                 let pin = Digest::of(key.file.as_bytes());
-                let counts = key.vouched.counts(rule, &pin, list);
-                if !counts || self.known.contains_key(&key.name) {
+                let known = self.known.get(&key.name);
+                let of_today = known.is_some_and(|known| known.given != Given::Before);
+                if of_today || !key.vouched.counts(rule, &pin, list) {
                     continue;
+                }
+                let (name, file, uri) = (&key.name, key.file.as_bytes(), repository.as_str());
+                let public = public_key(name, file, uri)?;
+                for other in repositories.iter().filter(ruled_alike) {
+                    // Of another file of the same name the one that came first stays.
+                    let _ = self.before.entry(other.clone()).or_default().add(public.clone());
                 }
                 let (vouched, day) = (key.vouched.as_str(), day(key.last_seen));
                 let by = format!("archived: {vouched}, last on {day}");
-                let (name, file, uri) = (&key.name, key.file.as_bytes(), repository.as_str());
-                self.add(name, file, uri, key.from, &by, Given::Before)?;
+                self.note(public, uri, key.from, &by, Given::Before);
             }
         }
         Ok(())
@@ -218,6 +246,12 @@ impl Keys {
         let known = self.known.values().map(|known| (&known.material, known.key.file()));
         let lists = self.lists.iter().map(|(material, bytes)| (material, bytes.as_slice()));
         known.chain(lists).try_for_each(|(material, bytes)| store.archive(material, bytes))?;
+        self.keep(store, now);
+        Ok(())
+    }
+
+    /// Keeps what each repository gave, for when it does not give it any more.
+    pub fn keep(&self, store: &ContentStore, now: u64) {
         for (repository, gave) in &self.gave {
             let given = gave.iter().filter_map(|(name, vouched)| {
                 let known = self.known.get(name).filter(|known| known.given == Given::Today)?;
@@ -228,7 +262,6 @@ impl Keys {
                 tracing::warn!(%error, "the keys of a repository are not kept for later");
             }
         }
-        Ok(())
     }
 
     async fn by_discovery(
@@ -324,21 +357,31 @@ impl Keys {
         verified_by: &str,
         given: Given,
     ) -> Result<(), MaterialError> {
-        let unproven = |error: rebuild::apk::key::KeyError| MaterialError::Unproven {
-            uri: uri.to_owned(),
-            problem: error.to_string(),
-        };
-        let key = PublicKey::from_file(name, bytes).map_err(unproven)?;
-        self.ring.add(key.clone()).map_err(unproven)?;
+        let key = public_key(name, bytes, uri)?;
+        self.ring.add(key.clone()).map_err(|error| unproven(uri, &error))?;
+        self.note(key, uri, from, verified_by, given);
+        Ok(())
+    }
+
+    /// An image may hold it.
+    fn note(&mut self, key: PublicKey, uri: &str, from: String, verified_by: &str, given: Given) {
+        let name = key.name().to_owned();
         let material = Material {
             uri: format!("{uri}#{name}"),
-            digest: Digest::of(bytes),
+            digest: Digest::of(key.file()),
             from,
             verified_by: verified_by.to_owned(),
         };
-        self.known.entry(name.to_owned()).or_insert(DiscoveredKey { key, material, given });
-        Ok(())
+        self.known.entry(name).or_insert(DiscoveredKey { key, material, given });
     }
+}
+
+fn unproven(uri: &str, error: &KeyError) -> MaterialError {
+    MaterialError::Unproven { uri: uri.to_owned(), problem: error.to_string() }
+}
+
+fn public_key(name: &str, bytes: &[u8], uri: &str) -> Result<PublicKey, MaterialError> {
+    PublicKey::from_file(name, bytes).map_err(|error| unproven(uri, &error))
 }
 
 /// As it is kept; none of a file that is no text, which would not come back as it was.
@@ -372,3 +415,6 @@ fn host(uri: &str) -> Option<String> {
     let url = url::Url::parse(uri).ok()?;
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -176,7 +176,7 @@ impl Shelf<'_> {
         let uri = format!("{base}/APKINDEX.tar.gz");
         let (bytes, from) = self.places.read(&uri, INDEX_BYTES_MAX).await?;
         let digest = Digest::of(&bytes);
-        let ring = self.keys.ring.clone();
+        let ring = self.keys.ring_of(base);
         let read = blocking(move || {
             let limits = IndexLimits::default();
             if signed {
@@ -284,7 +284,7 @@ impl Shelf<'_> {
                 others.push(MaterialError::Unavailable { uri, problem });
                 continue;
             }
-            match package.verify_signature(&self.keys.ring) {
+            match package.verify_signature(&self.keys.ring_of(base)) {
                 Ok(signer) => {
                     let verified_by = format!("its own signature by {}", signer.key);
                     return self.finish(&uri, package, digest, from, verified_by);
