@@ -19,6 +19,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tokio::sync::watch;
 use tonic::transport::Channel;
 use worker::daemon::{connect, identity::Identity};
 
@@ -206,6 +207,8 @@ impl Home {
 pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    /// Closed when the process has nothing more to say.
+    silent: watch::Receiver<()>,
 }
 
 impl Process {
@@ -218,7 +221,9 @@ impl Process {
         let (sender, heard) = std::sync::mpsc::channel();
         let kept = Arc::clone(&lines);
         let wanted = ready.map(str::to_owned);
+        let (saying, silent) = watch::channel(());
         std::thread::spawn(move || {
+            let _until_it_is_silent = saying;
             for line in said.lines().map_while(Result::ok) {
                 if wanted.as_ref().is_some_and(|wanted| line.starts_with(wanted)) {
                     let _ = sender.send(());
@@ -229,7 +234,7 @@ impl Process {
                 kept.drain(..surplus);
             }
         });
-        let process = Self { child, lines };
+        let process = Self { child, lines, silent };
         if ready.is_some() && heard.recv_timeout(START).is_err() {
             return Err(format!("a process did not start: {}", process.said()));
         }
@@ -252,6 +257,14 @@ impl Process {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().map_err(shown)?;
         self.child.wait().map_err(shown)
+    }
+
+    /// How it ends, if it does within this time.
+    pub async fn ends(&mut self, within: Duration) -> Result<Option<ExitStatus>, String> {
+        match tokio::time::timeout(within, self.silent.changed()).await {
+            Ok(_) => self.child.wait().map(Some).map_err(shown),
+            Err(_) => Ok(None),
+        }
     }
 
     /// How it ended, if it did.

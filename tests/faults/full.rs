@@ -155,16 +155,8 @@ async fn of_a_worker(assay: &Path, settle: Duration) -> Ended {
     let mut command = Command::new(std::env::current_exe().map_err(shown)?);
     command.arg("worker").arg("--folder").arg(&folder).arg("--assay").arg(assay);
     let mut worker = Process::start(command, None)?;
-    let until = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = worker.ended()? {
-            break status;
-        }
-        if Instant::now() > until {
-            return Err("a worker whose outbox has no room went on".to_owned());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let status = worker.ends(PATIENCE).await?;
+    let status = status.ok_or("a worker whose outbox has no room went on")?;
     let said = worker.said();
     if status.success() || !said.contains("No space left on device") {
         return Err(format!("the worker ended with {status}: {said}"));

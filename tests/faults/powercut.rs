@@ -192,16 +192,8 @@ pub async fn failing_syncs(arguments: &Arguments) -> Ended {
     for _ in 0..times {
         let after = random.random_range(40..200u64);
         let mut process = start_on(&home, &state, &log, &shim, Some(after))?;
-        let begun = Instant::now();
-        let status = loop {
-            if let Some(status) = process.ended()? {
-                break status;
-            }
-            if begun.elapsed() > STALL {
-                return Err("a coordinator went on whose syncs fail".to_owned());
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
+        let status = process.ends(STALL).await?;
+        let status = status.ok_or("a coordinator went on whose syncs fail")?;
         if status.code() != Some(70) || !process.said().contains("the journal cannot go on") {
             return Err(format!("expected the end with 70, found {status}: {}", process.said()));
         }

@@ -19,7 +19,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
-        mpsc::{RecvTimeoutError, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     time::{Duration, Instant},
 };
@@ -123,6 +123,7 @@ pub struct Ended {
 struct Running {
     child: Child,
     said: Arc<Mutex<String>>,
+    silent: Receiver<()>,
 }
 
 /// See the module's head.
@@ -142,23 +143,25 @@ impl Drop for Stage {
     }
 }
 
-fn reading(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+/// Reads to the end; what `until_the_end` belongs to hears of it by its being dropped.
+fn reading(
+    mut pipe: impl Read + Send + 'static,
+    until_the_end: Sender<()>,
+) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         let _ = pipe.read_to_end(&mut bytes);
+        drop(until_the_end);
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
-/// The exit status, or none if it takes too long.
-fn wait(child: &mut Child, until: Instant) -> Option<ExitStatus> {
-    while Instant::now() < until {
-        if let Some(status) = child.try_wait().unwrap() {
-            return Some(status);
-        }
-        std::thread::sleep(Duration::from_millis(10));
+/// The exit status of what has nothing more to say, or none if that takes too long.
+fn wait(child: &mut Child, silent: &Receiver<()>) -> Option<ExitStatus> {
+    match silent.recv_timeout(COMMAND_MAX) {
+        Err(RecvTimeoutError::Timeout) => None,
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => Some(child.wait().unwrap()),
     }
-    None
 }
 
 impl Stage {
@@ -194,9 +197,10 @@ impl Stage {
     /// Runs a command line to its end.
     pub fn run(&self, line: &str) -> Ended {
         let mut child = self.command(line).spawn().unwrap();
-        let out = reading(child.stdout.take().unwrap());
-        let said = reading(child.stderr.take().unwrap());
-        let status = wait(&mut child, Instant::now() + COMMAND_MAX);
+        let (until_the_end, silent) = channel();
+        let out = reading(child.stdout.take().unwrap(), until_the_end.clone());
+        let said = reading(child.stderr.take().unwrap(), until_the_end);
+        let status = wait(&mut child, &silent);
         if status.is_none() {
             let _ = child.kill();
         }
@@ -233,7 +237,8 @@ impl Stage {
         command.env("ASSAY_LOG", "info");
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
-        drop(reading(child.stdout.take().unwrap()));
+        let (until_the_end, silent) = channel();
+        drop(reading(child.stdout.take().unwrap(), until_the_end.clone()));
         let said = Arc::new(Mutex::new(String::new()));
         let (lines, came) = channel::<String>();
         let kept = Arc::clone(&said);
@@ -242,8 +247,9 @@ impl Stage {
                 kept.lock().unwrap().push_str(&format!("{line}\n"));
                 let _ = lines.send(line);
             }
+            drop(until_the_end);
         });
-        self.running.insert(name.to_owned(), Running { child, said });
+        self.running.insert(name.to_owned(), Running { child, said, silent });
         let Some(ready) = ready else { return };
         let end = Instant::now() + COMMAND_MAX;
         loop {
@@ -262,7 +268,7 @@ impl Stage {
         let mut running = self.running.remove(name).unwrap_or_else(|| panic!("{name} is not run"));
         let killed = Command::new("kill").arg("-TERM").arg(running.child.id().to_string()).status();
         assert!(killed.unwrap().success());
-        let status = wait(&mut running.child, Instant::now() + COMMAND_MAX);
+        let status = wait(&mut running.child, &running.silent);
         let said = running.said.lock().unwrap().clone();
         assert_eq!(status.and_then(|s| s.code()), Some(0), "{name} after SIGTERM:\n{said}");
     }
