@@ -15,7 +15,6 @@ mod faults;
 mod generated_indexes;
 mod logging;
 mod operations;
-mod peers;
 #[path = "../../rebuild/tests/generated/repository.rs"]
 #[allow(dead_code)]
 mod repository;

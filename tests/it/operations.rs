@@ -1,7 +1,6 @@
 //! A coordinator with watched repositories: what it finds, what survives, what a registry that fails
 //! changes (nothing but `last_error`), what readiness and metrics say.
 
-use crate::peers;
 use attest::{Digest, Platform, Repository, Subject, id::WorkerId};
 use coordinator::{
     daemon::{
@@ -14,7 +13,11 @@ use coordinator::{
     setup::{InitOptions, Loaded, init},
     store::nothing,
 };
-use harness::registry::{Fault, Registry, RegistryOptions, What};
+use harness::{
+    peer,
+    registry::{Fault, Registry, RegistryOptions, What},
+};
+use oci::{HostException, NetworkPolicy, SourceOptions};
 use serde_json::Value;
 use std::{
     net::SocketAddr,
@@ -362,7 +365,7 @@ async fn a_drained_worker_stays_drained_until_it_is_taken_back() {
 
 #[tokio::test]
 async fn watching_debians_registry() {
-    let Some(peer) = peers::debian_registry().await else { return };
+    let Some(peer) = peer::debian("").await else { return };
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(&folder(dir.path(), &peer.host)).await;
     let repository: Repository = format!("{}/team/app", peer.host).parse().unwrap();
@@ -370,7 +373,9 @@ async fn watching_debians_registry() {
     let gone = running.look(&watch).await;
     assert!(gone.last_error.contains("tags"), "a repository that is not there: {gone:?}");
 
-    let client = peer.client();
+    let host = HostException { host: peer.host.clone(), plain_http: true, ca_pem: None };
+    let network = NetworkPolicy { hosts: vec![host] };
+    let client = oci::Registry::new(&SourceOptions { network, ..SourceOptions::default() });
     let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
     for n in 0..150 {
         let target = oci::Target::Tag(format!("v{n:03}").parse().unwrap());
@@ -457,7 +462,7 @@ async fn every_metric_that_is_shown_or_alerted_on_exists() {
 
 #[test]
 fn promtool_accepts_the_alerts() {
-    let Some(promtool) = peers::program("promtool") else { return };
+    let Some(promtool) = peer::program("promtool") else { return };
     let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus/alerts.yml");
     let output =
         std::process::Command::new(promtool).args(["check", "rules"]).arg(alerts).output().unwrap();
