@@ -279,6 +279,16 @@ impl Drop for Running {
 }
 
 #[test]
+fn who_said_that_it_is_there_ends_in_order_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("c");
+    folder(&at);
+    for _ in 0..8 {
+        Running::start(&at).stop();
+    }
+}
+
+#[test]
 fn two_coordinators_and_a_backup_while_one_works() {
     let dir = tempfile::tempdir().unwrap();
     let (at, copy) = (dir.path().join("c"), dir.path().join("backup"));

@@ -99,9 +99,9 @@ pub async fn run(command: Command) -> Outcome {
             let loaded = read(&dir)?;
             let daemon = Daemon::open(loaded, Limits::default()).await;
             let daemon = daemon.map_err(|error| not_open(&error))?;
-            output::say(&format!("gRPC on {}, HTTPS on {}", daemon.grpc, daemon.http));
             let stop = CancellationToken::new();
-            let signals = tokio::spawn(super::signals(stop.clone(), CancellationToken::new()));
+            let signals = super::signals(stop.clone(), CancellationToken::new());
+            output::say(&format!("gRPC on {}, HTTPS on {}", daemon.grpc, daemon.http));
             let result = daemon.run(stop).await;
             signals.abort();
             result?;

@@ -20,21 +20,22 @@ pub mod verify;
 pub mod watch;
 pub mod worker;
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// SIGTERM or Ctrl-C once: drain; again: stop at once.
-pub async fn signals(drain: CancellationToken, now: CancellationToken) {
+/// SIGTERM or Ctrl-C once: drain; again: stop at once. From the moment of this call on: what is said
+/// after it is said by a process that ends in order.
+pub fn signals(drain: CancellationToken, now: CancellationToken) -> JoinHandle<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return;
-    };
-    for token in [drain, now] {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+    let heard = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    tokio::spawn(async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = heard else { return };
+        for token in [drain, now] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            token.cancel();
         }
-        token.cancel();
-    }
+    })
 }

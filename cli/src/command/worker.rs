@@ -145,7 +145,7 @@ async fn work(dir: &Path) -> Outcome {
     let identity = Identity::load(&loaded.key_path())?;
     let worker = Worker::open(loaded, identity, Launcher::this_program()?)?;
     let stop = Stop::default();
-    let signals = tokio::spawn(super::signals(stop.drain.clone(), stop.now.clone()));
+    let signals = super::signals(stop.drain.clone(), stop.now.clone());
     let result = worker.run(stop).await;
     signals.abort();
     let left = result?;
