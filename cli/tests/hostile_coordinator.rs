@@ -173,6 +173,9 @@ async fn a_swapped_lease_job_recipe_or_subject_is_refused_by_name() {
     }
     assert_eq!(log.matches("offer refused").count(), count, "{log}");
     assert_eq!(scene.coordinator.state().accepted, [""; 0], "none was accepted");
+    // What another key signed goes back, so that the job goes elsewhere, and each makes it wait.
+    let by_another = log.matches("another key signed it").count();
+    assert_eq!((by_another, scene.coordinator.state().declined.len()), (3, 3), "{log}");
     // And the honest one is taken, built and signed, twice offered or not.
     let (lease, offered) = scene.hello(1);
     scene.coordinator.change(|state| state.offers.push_back(offered.clone()));

@@ -116,14 +116,31 @@ pub async fn list_operators(connection: &Connection, format: Format) -> Outcome 
                 let state = if operator.revoked { "revoked" } else { "" };
                 rows.push(vec![operator.operator.clone(), String::new(), state.to_owned()]);
                 for worker in &operator.workers {
-                    let state = format!("{} ({} leases)", worker.state, worker.leases);
-                    rows.push(vec![String::new(), worker.worker.clone(), state]);
+                    rows.push(vec![
+                        String::new(),
+                        worker.worker.clone(),
+                        worker.state.clone(),
+                        worker.leases.to_string(),
+                        last_seen(worker).unwrap_or_else(|| "-".to_owned()),
+                        version(worker).unwrap_or("-").to_owned(),
+                    ]);
                 }
             }
-            output::data(&output::table(&["OPERATOR", "WORKER", "STATE"], &rows))?;
+            let header = ["OPERATOR", "WORKER", "STATE", "LEASES", "LAST SEEN", "VERSION"];
+            output::data(&output::table(&header, &rows))?;
         }
     }
     Ok(0)
+}
+
+/// When a worker was heard last; none where it was not since the coordinator's start.
+fn last_seen(worker: &v1::WorkerSummary) -> Option<String> {
+    let at = Timestamp::from_unix(worker.last_seen).ok().filter(|_| worker.last_seen > 0);
+    at.map(|at| at.to_string())
+}
+
+fn version(worker: &v1::WorkerSummary) -> Option<&str> {
+    Some(worker.worker_version.as_str()).filter(|version| !version.is_empty())
 }
 
 fn operator_json(operator: &v1::OperatorSummary) -> serde_json::Value {
@@ -133,7 +150,7 @@ fn operator_json(operator: &v1::OperatorSummary) -> serde_json::Value {
         .map(|w| {
             serde_json::json!({
                 "worker": w.worker, "state": w.state, "leases": w.leases,
-                "last_seen": w.last_seen, "version": w.worker_version,
+                "last_seen": last_seen(w), "version": version(w),
             })
         })
         .collect();

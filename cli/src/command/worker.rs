@@ -5,7 +5,7 @@ use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
 };
-use attest::id::OperatorId;
+use attest::{id::OperatorId, key::PublicKey};
 use proto::v1;
 use std::{
     io::Read,
@@ -14,7 +14,8 @@ use std::{
 use worker::daemon::{
     self,
     child::{self, Launcher, Order},
-    config::Loaded,
+    config::{Loaded, read_text},
+    connect,
     identity::Identity,
     run::{Stop, Worker},
 };
@@ -87,8 +88,12 @@ pub async fn run(command: Command) -> Outcome {
         Command::Run { dir } => work(&dir).await,
         Command::Doctor { dir, format } => doctor(&dir, format).await,
         Command::Drain { worker, undo, connection } => {
-            let request = v1::DrainWorkerRequest { worker, undo };
+            let request = v1::DrainWorkerRequest { worker: worker.clone(), undo };
             connection.admin()?.drain_worker(request).await.map_err(fleet::failed)?;
+            output::say(&match undo {
+                false => format!("{worker} gets no new work, until `--undo`"),
+                true => format!("{worker} gets work again"),
+            });
             Ok(0)
         }
         Command::Lie => super::demo::lie().await,
@@ -108,7 +113,16 @@ fn init(dir: &Path, coordinator: &str, paths: &InitPaths, operator: &OperatorId)
             format!("{} is a worker's folder already; nothing was overwritten", dir.display());
         return Err(Failure::Usage(text));
     }
+    let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
+    connect::check_address(coordinator).map_err(|e| usage(&e))?;
     super::policy_file::read(&paths.policy)?;
+    let pem = read_text(&paths.coordinator_key).map_err(|e| usage(&e))?;
+    PublicKey::from_pem(&pem)
+        .map_err(|e| usage(&format!("{}: {e}", paths.coordinator_key.display())))?;
+    if let Some(ca) = &paths.ca {
+        let pem = read_text(ca).map_err(|e| usage(&e))?;
+        connect::check_authority(&pem).map_err(|e| usage(&format!("{}: {e}", ca.display())))?;
+    }
     std::fs::create_dir_all(dir)?;
     let absolute = |path: &Path| {
         std::path::absolute(path).map(|p| p.display().to_string()).map_err(Failure::from)
@@ -141,8 +155,8 @@ fn init(dir: &Path, coordinator: &str, paths: &InitPaths, operator: &OperatorId)
 }
 
 async fn work(dir: &Path) -> Outcome {
-    let loaded = Loaded::read(dir)?;
-    let identity = Identity::load(&loaded.key_path())?;
+    let loaded = Loaded::read(dir).map_err(|e| Failure::Usage(e.to_string()))?;
+    let identity = Identity::load(&loaded.key_path()).map_err(|e| Failure::Usage(e.to_string()))?;
     let worker = Worker::open(loaded, identity, Launcher::this_program()?)?;
     let stop = Stop::default();
     let signals = super::signals(stop.drain.clone(), stop.now.clone());

@@ -296,6 +296,7 @@ impl WorkerService for Service {
                 coordinator_time: now().unix() + state.clock_off,
                 resubmit: resubmit.is_some(),
                 resubmit_from_position: resubmit.unwrap_or(0),
+                coordinator_key: String::new(),
             };
             (something, response)
         };

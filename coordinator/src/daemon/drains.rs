@@ -36,6 +36,13 @@ pub async fn set(core: &Core, worker: WorkerId, draining: bool) -> Result<(), St
     Ok(())
 }
 
+/// What is on record about a worker.
+pub fn is_drained(store: &dyn Store, worker: &WorkerId) -> Result<bool, StoreError> {
+    let newest = store.newest_about(Kind::DRAIN, &worker.0)?;
+    let record = newest.and_then(|stored| serde_json::from_slice(&stored.body).ok());
+    Ok(record.is_some_and(|record: DrainRecord| record.schema == SCHEMA && record.draining))
+}
+
 /// Does again what is on record: the queue forgets it with the process.
 pub async fn recall(store: &dyn Store) -> Result<(), StoreError> {
     let mut cursor = None;

@@ -15,6 +15,7 @@ pub mod judge;
 pub mod metrics;
 pub mod net;
 pub mod notary;
+pub mod presence;
 pub mod publish;
 pub mod readiness;
 pub mod research;
@@ -102,6 +103,8 @@ pub struct Core {
     pub metrics: Metrics,
     /// Repositories that are followed.
     pub watches: Watches,
+    /// When workers were heard last.
+    pub presence: presence::Presence,
     /// The held calls of workers.
     pub wakes: wakes::Wakes,
     /// Cancelled when the daemon begins to stop: held calls are answered, readiness ends.
@@ -199,6 +202,7 @@ impl Daemon {
             loaded,
             metrics,
             watches,
+            presence: presence::Presence::default(),
             wakes,
             stopping,
             publishing,

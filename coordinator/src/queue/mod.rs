@@ -292,6 +292,11 @@ impl Queue {
         self.ready.last(waiting, self.limits.scan_max)
     }
 
+    /// Offers and leases that are out to a worker.
+    pub fn leases_out_to(&self, worker: &WorkerId) -> usize {
+        self.workers.held(worker).count()
+    }
+
     /// Workers that are known, leases and offers that are out, jobs that somebody is at.
     pub fn figures(&self) -> Figures {
         let count = |want: fn(&Slot) -> bool| {

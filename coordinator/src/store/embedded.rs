@@ -17,7 +17,7 @@ use crate::journal::{
     SyncTotals, Ticket,
 };
 use crate::queue::{Event, Figures, Filed, Job, Limits, Millis, Queue, Refusal, Reply, Submission};
-use attest::id::{JobId, JournalPosition};
+use attest::id::{JobId, JournalPosition, WorkerId};
 use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
@@ -375,6 +375,10 @@ impl<D: Disk, T: Tables> Store for Embedded<D, T> {
 
     fn notices(&self) -> broadcast::Receiver<Notice> {
         self.inner.notices.subscribe()
+    }
+
+    fn leases_out_to(&self, worker: &WorkerId) -> usize {
+        self.look(|queue| queue.leases_out_to(worker))
     }
 
     fn figures(&self) -> Figures {

@@ -64,7 +64,7 @@ use crate::journal::{JournalError, Kind, NewRecord, Stored, SyncFigures};
 use crate::queue::{Event, Figures, Job, Millis, Refusal, Reply, Role, Submission, Totals};
 use attest::{
     Digest, Repository,
-    id::{JobId, JournalPosition, LeaseId, ObservationId},
+    id::{JobId, JournalPosition, LeaseId, ObservationId, WorkerId},
 };
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -255,6 +255,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Notices from now on. Whoever lags asks [`Store::due`].
     fn notices(&self) -> broadcast::Receiver<Notice>;
+
+    /// Offers and leases that are out to a worker.
+    fn leases_out_to(&self, worker: &WorkerId) -> usize;
 
     /// How much there is, for metrics.
     fn figures(&self) -> Figures;

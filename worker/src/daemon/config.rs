@@ -3,6 +3,7 @@
 //! Invariant: unknown keys are refused; paths are relative to the file. No secret is in it: the key
 //! is a file of its own.
 
+use super::connect;
 use crate::material::release_list;
 use attest::{id::OperatorId, key::PublicKey, policy::Policy};
 use serde::{Deserialize, Serialize};
@@ -112,6 +113,14 @@ impl Loaded {
         let config: WorkerConfig = toml::from_str(&read_text(&path)?).map_err(|error| {
             ConfigError::Invalid { path: path.clone(), problem: error.to_string() }
         })?;
+        connect::check_address(&config.coordinator).map_err(|error| ConfigError::Invalid {
+            path: path.clone(),
+            problem: format!("coordinator: {error}"),
+        })?;
+        if config.slots == 0 {
+            let problem = "expected slots = 1 or more, found 0: no job could ever begin".to_owned();
+            return Err(ConfigError::Invalid { path, problem });
+        }
         if let Some(list) = &config.alpine_releases {
             release_list::address(list)
                 .map_err(|problem| ConfigError::Invalid { path: path.clone(), problem })?;
@@ -164,7 +173,8 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, ConfigError> {
     fs::read(path).map_err(|e| failed(e.to_string()))
 }
 
-fn read_text(path: &Path) -> Result<String, ConfigError> {
+/// Reads a small text file that a configuration or a call names.
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
     String::from_utf8(read_bytes(path)?).map_err(|_| ConfigError::Invalid {
         path: path.to_owned(),
         problem: "expected UTF-8 text".to_owned(),

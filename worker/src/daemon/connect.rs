@@ -6,6 +6,7 @@
 use super::{config::Loaded, identity::Identity};
 use hyper_util::rt::TokioIo;
 use proto::{MESSAGE_BYTES_MAX, v1::worker_service_client::WorkerServiceClient};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::{
     io,
     sync::{
@@ -71,14 +72,35 @@ pub fn channel(
     Ok(endpoint(address, ca_pem, identity)?.connect_lazy())
 }
 
+/// Refuses what is not `https://host:port`.
+pub fn check_address(address: &str) -> Result<(), ConnectError> {
+    let bad = || ConnectError::Address(address.to_owned());
+    let uri: Uri = address.parse().map_err(|_| bad())?;
+    let host = uri.host().is_some_and(|host| !host.is_empty());
+    let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+    let user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    let good = uri.scheme_str() == Some("https") && host && bare && !user;
+    good.then_some(()).ok_or_else(bad)
+}
+
+/// Refuses a text without certificates, and one with a certificate that cannot be read.
+pub fn check_authority(pem: &str) -> Result<(), String> {
+    let found = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+    match found {
+        Ok(certificates) if certificates.is_empty() => {
+            Err("expected certificates in PEM, found none".to_owned())
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("expected certificates in PEM: {error}")),
+    }
+}
+
 fn endpoint(
     address: &str,
     ca_pem: Option<&str>,
     identity: &Identity,
 ) -> Result<Endpoint, ConnectError> {
-    if !address.starts_with("https://") {
-        return Err(ConnectError::Address(address.to_owned()));
-    }
+    check_address(address)?;
     let mut tls = ClientTlsConfig::new().identity(identity.tls());
     tls = match ca_pem {
         Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
@@ -121,4 +143,34 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_with_a_host_is_an_address() {
+        for good in ["https://coordinator.example:7443", "https://[::1]:7443", "https://c/"] {
+            assert!(check_address(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "coordinator.example:7443",
+            "http://coordinator.example:7443",
+            "https://",
+            "https://coordinator.example:7443/path",
+            "https://user@coordinator.example",
+            "https://two words",
+        ] {
+            assert!(matches!(check_address(bad), Err(ConnectError::Address(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_authority_has_certificates() {
+        for bad in ["", "text", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
+            assert!(check_authority(bad).unwrap_err().contains("expected certificates"), "{bad}");
+        }
+    }
 }

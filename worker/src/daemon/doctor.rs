@@ -3,11 +3,17 @@
 //! Invariant: doctor changes nothing and signs nothing.
 
 use super::{config::Loaded, connect, environment, identity::Identity};
+use attest::{
+    Digest,
+    policy::{Policy, Publisher, Source},
+};
 use std::{
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+/// A job of the smallest image is estimated at so much by the coordinator.
+const MEMORY_MIB_MIN: u64 = 192;
 /// Free space below which builds are likely to fail.
 const FREE_BYTES_MIN: u64 = 2 << 30;
 
@@ -26,9 +32,20 @@ impl Check {
     fn of(name: &'static str, result: Result<String, String>) -> Self {
         match result {
             Ok(detail) => Self { name, good: true, detail },
-            Err(detail) => Self { name, good: false, detail },
+            // A table has one line for it: what a parser drew over several is not for people here.
+            Err(detail) => Self { name, good: false, detail: one_line(&detail) },
         }
     }
+}
+
+/// The lines of a message as one; the excerpt that TOML's reader draws between them is left out.
+fn one_line(text: &str) -> String {
+    let drawn = |line: &&str| {
+        let line = line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit());
+        line.trim_start().starts_with('|')
+    };
+    let lines = text.lines().filter(|line| !drawn(line)).map(str::trim);
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
 /// Looks at configuration, key, disk, clock and coordinator.
@@ -46,15 +63,81 @@ pub async fn examine(folder: &Path) -> Vec<Check> {
     let identity = Identity::load(&loaded.key_path());
     let key = identity.as_ref().map(|i| format!("worker {}", i.worker()));
     checks.push(Check::of("key", key.map_err(ToString::to_string)));
+    checks.push(Check::of("policy", policy(&loaded.policy)));
     checks.push(Check::of("disk", disk(&loaded)));
+    checks.push(Check::of("memory", memory(&loaded)));
     let facts = environment::read(folder);
     let said =
         format!("{}, {}, {} CPUs, {}", facts.kernel, facts.cpu, facts.cpus, facts.filesystem);
     checks.push(Check::of("environment", Ok(said)));
     if let Ok(identity) = identity {
-        checks.push(Check::of("coordinator", coordinator(&loaded, &identity).await));
+        let answer = coordinator(&loaded, &identity).await;
+        let key = answer.as_ref().ok().and_then(|(_, key)| *key);
+        checks.push(Check::of("coordinator", answer.map(|(said, _)| said)));
+        checks.push(Check::of("coordinator key", coordinator_key(&loaded, key)));
     }
     checks
+}
+
+/// What the worker's policy lets it rebuild.
+fn policy(policy: &Policy) -> Result<String, String> {
+    if policy.publishers.is_empty() {
+        let text = "no [[publisher]]: every recipe would be refused; add one (`assay policy init \
+                    IMAGE` drafts it)";
+        return Err(text.to_owned());
+    }
+    let mut unsupported: Vec<String> =
+        policy.publishers.iter().filter_map(Publisher::unsupported).collect();
+    // What is asked for all images alike.
+    let common = Policy { publishers: Vec::new(), ..policy.clone() };
+    if let Ok(any) = "any/image".parse() {
+        unsupported.extend(common.unsupported(Source::Registry, &any));
+    }
+    if unsupported.is_empty() {
+        return Ok(format!("{} publishers", policy.publishers.len()));
+    }
+    let found = unsupported.join(", ");
+    Err(format!("{found} cannot be checked by this version, so nothing under it is ever good"))
+}
+
+/// What jobs may take, against what the machine has.
+fn memory(loaded: &Loaded) -> Result<String, String> {
+    let (slots, each) = (loaded.config.slots, loaded.config.memory_mib_max);
+    let all = each.saturating_mul(u64::from(slots));
+    let machine = environment::memory_mib();
+    let has = machine.map_or(String::new(), |mib| format!(", the machine has {mib} MiB"));
+    let said = format!("{slots} slots with {each} MiB each{has}");
+    if each < MEMORY_MIB_MIN {
+        Err(format!("{said}; expected memory_mib_max of {MEMORY_MIB_MIN} or more"))
+    } else if machine.is_some_and(|mib| all > mib) {
+        Err(format!("{said}; lower slots or memory_mib_max"))
+    } else {
+        Ok(said)
+    }
+}
+
+/// Whether leases will be believed, and whether what is built under them will count.
+fn coordinator_key(loaded: &Loaded, signs: Option<Digest>) -> Result<String, String> {
+    let ours = loaded.coordinator_key.id();
+    if let Some(signs) = signs.filter(|signs| *signs != ours) {
+        return Err(format!(
+            "it signs leases with {signs}, but `coordinator_key` is {ours}: every offer would be \
+             refused; put its verdict.pub there"
+        ));
+    }
+    if let Some(pinned) = &loaded.policy.coordinator
+        && pinned.id() != ours
+    {
+        return Err(format!(
+            "the policy's [coordinator] key is {}, but `coordinator_key` is {ours}: nothing built \
+             under its leases would count by this policy",
+            pinned.id()
+        ));
+    }
+    Ok(match signs {
+        Some(_) => format!("leases are signed by {ours}"),
+        None => format!("{ours}; whether the coordinator signs with it is not known"),
+    })
 }
 
 fn disk(loaded: &Loaded) -> Result<String, String> {
@@ -68,7 +151,11 @@ fn disk(loaded: &Loaded) -> Result<String, String> {
     }
 }
 
-async fn coordinator(loaded: &Loaded, identity: &Identity) -> Result<String, String> {
+/// How it answers, and which key it says that it signs with.
+async fn coordinator(
+    loaded: &Loaded,
+    identity: &Identity,
+) -> Result<(String, Option<Digest>), String> {
     let (mut client, _) = connect::client(loaded, identity).map_err(|e| e.to_string())?;
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let request = proto::v1::SyncRequest {
@@ -87,9 +174,21 @@ async fn coordinator(loaded: &Loaded, identity: &Identity) -> Result<String, Str
         ),
         _ => connect::chain(&status),
     })?;
-    let skew = answer.into_inner().coordinator_time - clock;
+    let answer = answer.into_inner();
+    let skew = answer.coordinator_time - clock;
     if skew.abs() > 300 {
         return Err(format!("clocks differ by {skew} s; set this machine's clock"));
     }
-    Ok(format!("{} answers, clocks differ by {skew} s", loaded.config.coordinator))
+    let said = format!("{} answers, clocks differ by {skew} s", loaded.config.coordinator);
+    Ok((said, answer.coordinator_key.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_a_parser_draws_becomes_one_line() {
+        let drawn = "/w/worker.toml: TOML parse error at line 3, column 6\n  |\n3 | slots = \n  |         ^\nexpected a value\n";
+        let line = "/w/worker.toml: TOML parse error at line 3, column 6: expected a value";
+        assert_eq!(super::one_line(drawn), line);
+    }
 }

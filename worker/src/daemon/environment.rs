@@ -65,6 +65,13 @@ fn filesystem(folder: &Path) -> String {
     above.max_by_key(|(length, _)| *length).map(|(_, kind)| kind).unwrap_or_default()
 }
 
+/// The machine's memory, MiB, where the system says it.
+pub fn memory_mib() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib >> 10)
+}
+
 fn umask() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let value = status.lines().find_map(|line| line.strip_prefix("Umask:"));
@@ -78,5 +85,6 @@ mod tests {
         let facts = super::read(std::path::Path::new("."));
         assert!(facts.kernel.starts_with("Linux "), "{facts:?}");
         assert!(!facts.filesystem.is_empty() && facts.cpus > 0, "{facts:?}");
+        assert!(super::memory_mib().is_some_and(|mib| mib > 0));
     }
 }

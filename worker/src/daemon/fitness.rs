@@ -15,19 +15,31 @@ const REST_FIRST: Duration = Duration::from_secs(1);
 const REST_LAST: Duration = Duration::from_secs(300);
 
 /// What became of the last jobs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fitness {
     failures: u32,
     until: Option<Instant>,
+    longest: Duration,
+}
+
+impl Default for Fitness {
+    fn default() -> Self {
+        Self::resting_at_most(REST_LAST)
+    }
 }
 
 impl Fitness {
+    /// With a longest wait of its own.
+    pub fn resting_at_most(longest: Duration) -> Self {
+        Self { failures: 0, until: None, longest }
+    }
+
     /// A job could not be run. `jitter` is a number from 0.5 to 1, so that the workers of one broken
     /// machine do not come back together. Gives the wait, and whether it is the first in a row.
     pub fn failed(&mut self, now: Instant, jitter: f64) -> (Duration, bool) {
         self.failures = self.failures.saturating_add(1);
         let doubled = REST_FIRST.saturating_mul(1 << (self.failures - 1).min(16));
-        let rest = doubled.min(REST_LAST).mul_f64(jitter.clamp(0.5, 1.0));
+        let rest = doubled.min(self.longest).mul_f64(jitter.clamp(0.5, 1.0));
         self.until = Some(now + rest);
         (rest, self.failures == 1)
     }

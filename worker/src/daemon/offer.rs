@@ -10,6 +10,7 @@ use attest::{
     key::PublicKey,
     record::{JobAnnounce, Lease, Record, RecordError},
 };
+use proto::v1;
 
 /// A lease and its job, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,14 @@ pub struct CheckedOffer {
 /// Why an offer is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OfferError {
+    /// Lease or job is no envelope.
+    #[error("the {what} is no signed envelope: {problem}")]
+    Envelope {
+        /// Lease or job.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Not signed by the coordinator's key, or not a record at all.
     #[error("the {what} is not the coordinator's: {error}")]
     Record {
@@ -55,6 +64,34 @@ pub enum OfferError {
         /// The name that its content has.
         content: JobId,
     },
+}
+
+impl OfferError {
+    /// True where another key than the pinned one signed: the next offer will be no better.
+    pub fn is_another_key(&self) -> bool {
+        matches!(self, Self::Record { error: RecordError::Envelope(_), .. })
+    }
+}
+
+fn envelope(what: &'static str, bytes: &[u8]) -> Result<Envelope, OfferError> {
+    Envelope::parse(bytes).map_err(|e| OfferError::Envelope { what, problem: e.to_string() })
+}
+
+/// Reads and checks an offer as it came.
+pub fn read(
+    offer: &v1::Offer,
+    coordinator: &PublicKey,
+    worker: WorkerId,
+) -> Result<CheckedOffer, OfferError> {
+    let lease = envelope("lease", &offer.lease_envelope)?;
+    let announce = envelope("job", &offer.announce_envelope)?;
+    check(&lease, &announce, coordinator, worker)
+}
+
+/// The lease of an offer that nobody checked, if it is this worker's: enough to give it back.
+pub fn unverified_lease(offer: &v1::Offer, worker: WorkerId) -> Option<Lease> {
+    let lease = Lease::read_unverified(&envelope("lease", &offer.lease_envelope).ok()?).ok()?;
+    (lease.worker == worker).then_some(lease)
 }
 
 /// Checks an offer.
@@ -144,7 +181,17 @@ mod tests {
             check(&l, &a, coordinator.public(), me)
         };
         assert!(judge(&lease, &announce, &coordinator).is_ok());
-        assert!(matches!(judge(&lease, &announce, &other), Err(OfferError::Record { .. })));
+        let by_another = judge(&lease, &announce, &other).unwrap_err();
+        assert!(matches!(by_another, OfferError::Record { .. }) && by_another.is_another_key());
+        let offered = v1::Offer {
+            lease_envelope: lease.sign(&other).unwrap().to_json(),
+            ..v1::Offer::default()
+        };
+        assert_eq!(unverified_lease(&offered, me).unwrap(), lease);
+        assert_eq!(unverified_lease(&offered, WorkerId(Digest::of(b"you"))), None);
+        let no_job = read(&offered, other.public(), me).unwrap_err();
+        assert!(matches!(no_job, OfferError::Envelope { what: "job", .. }));
+        assert!(!no_job.is_another_key());
         let stolen = Lease { worker: WorkerId(Digest::of(b"you")), ..lease.clone() };
         assert!(matches!(
             judge(&stolen, &announce, &coordinator),

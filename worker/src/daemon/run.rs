@@ -17,7 +17,7 @@ use super::{
     fitness::Fitness,
     identity::Identity,
     observe::{self, Draft, Witness},
-    offer::{self, CheckedOffer},
+    offer::{self, CheckedOffer, OfferError},
     outbox::{Outbox, OutboxError, PendingResult},
 };
 use attest::{
@@ -49,6 +49,9 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const HOLD_SECONDS: u32 = 30;
 /// A clock that is further off than this is said aloud.
 const CLOCK_SKEW_MAX_SECONDS: i64 = 300;
+
+/// Longest that no job is asked for after an offer that another key signed.
+const STRANGER_REST_LAST: Duration = Duration::from_secs(60);
 
 /// The file in a job's folder that names the lease's fence, for the next process.
 const FENCE_FILE: &str = ".fence";
@@ -123,6 +126,10 @@ pub struct Worker {
     /// Results that were refused for good once, and after which sync.
     refusals: BTreeMap<LeaseId, u64>,
     fitness: Fitness,
+    /// How long none is asked for since another key signed offers.
+    strangers: Fitness,
+    /// Why the last offer was refused, if it was: said once, not with each.
+    refusing: Option<String>,
     launcher: Launcher,
     running: BTreeMap<LeaseId, Running>,
     finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
@@ -176,6 +183,8 @@ impl Worker {
             syncs: 0,
             refusals: BTreeMap::new(),
             fitness: Fitness::default(),
+            strangers: Fitness::resting_at_most(STRANGER_REST_LAST),
+            refusing: None,
             launcher,
             running: BTreeMap::new(),
             finished: mpsc::channel(64),
@@ -236,7 +245,7 @@ impl Worker {
         // waits says so itself: the connection may change under this very call.
         let nothing_waits = self.compared() && self.outbox.waiting()?.is_empty();
         let idle = self.running.is_empty() && !draining && nothing_waits;
-        let rest = self.fitness.rest(Instant::now());
+        let rest = self.rest();
         let hold = if rest.is_zero() { HOLD_SECONDS } else { rest.as_secs().min(30) as u32 };
         let newest = self.outbox.newest_receipt();
         let request = v1::SyncRequest {
@@ -262,9 +271,15 @@ impl Worker {
         }
     }
 
+    /// How long no job is asked for.
+    fn rest(&self) -> Duration {
+        let now = Instant::now();
+        self.fitness.rest(now).max(self.strangers.rest(now))
+    }
+
     /// How many jobs can be begun now.
     fn room(&self) -> u32 {
-        if self.fitness.rest(Instant::now()).is_zero() {
+        if self.rest().is_zero() {
             self.loaded.config.slots.saturating_sub(self.running.len() as u32)
         } else {
             0
@@ -309,9 +324,9 @@ impl Worker {
         if newly || response.resubmit {
             self.send_pending().await?;
         }
-        let offered = !response.offers.is_empty();
+        let mut offered = false;
         for offer in response.offers {
-            self.take(&offer).await?;
+            offered |= self.take(&offer).await?;
         }
         let next = Duration::from_secs(u64::from(response.next_sync_seconds.min(60)));
         let free = self.room() > 0;
@@ -322,46 +337,76 @@ impl Worker {
         })
     }
 
-    /// Checks an offer, accepts it and starts the job; or says why not.
-    async fn take(&mut self, offer: &v1::Offer) -> Result<(), RunError> {
-        let read = |bytes: &[u8]| Envelope::parse(bytes).map_err(|e| e.to_string());
-        let checked = read(&offer.lease_envelope)
-            .and_then(|lease| Ok((lease, read(&offer.announce_envelope)?)))
-            .and_then(|(lease, announce)| {
-                let key = &self.loaded.coordinator_key;
-                offer::check(&lease, &announce, key, self.identity.worker())
-                    .map_err(|e| e.to_string())
-            });
-        let checked = match checked {
+    /// Checks an offer, accepts it and starts the job; or says why not. True if the offer was the
+    /// coordinator's.
+    async fn take(&mut self, offer: &v1::Offer) -> Result<bool, RunError> {
+        let key = &self.loaded.coordinator_key;
+        let checked = match offer::read(offer, key, self.identity.worker()) {
             Ok(checked) => checked,
             Err(why) => {
-                tracing::warn!(offer.job = %offer.job, reason = %why, "offer refused");
-                return Ok(());
+                self.refuse(offer, &why).await;
+                return Ok(false);
             }
         };
+        self.refusing = None;
+        self.strangers.ran();
         let lease = checked.lease.lease;
         if self.running.contains_key(&lease) || self.refused.contains(&lease) {
-            return Ok(());
+            return Ok(true);
         }
         if self.outbox.answered(&lease)? {
-            return Ok(());
+            return Ok(true);
         }
         if self.room() == 0 {
             let reason = "no slot of this worker is free".to_owned();
             self.decline_lease(lease, checked.lease.fence, reason).await;
-            return Ok(());
+            return Ok(true);
         }
         let request = v1::AcceptRequest { lease: lease.to_string(), fence: checked.lease.fence.0 };
         match self.accept(request).await {
             Ok(accepted) => {
                 let allowed = Duration::from_secs(accepted.into_inner().execution_seconds_max);
-                self.begin(checked, allowed)
+                self.begin(checked, allowed)?;
             }
             Err(status) => {
                 tracing::info!(lease.id = %lease, reason = %status.message(), "lease not granted");
-                Ok(())
             }
         }
+        Ok(true)
+    }
+
+    /// Refuses an offer; said once, until there is another reason. Where another key signed it, the
+    /// next will be no better: it is given back so that the job goes elsewhere, and none is asked
+    /// for for a while, which doubles up to a minute.
+    async fn refuse(&mut self, offer: &v1::Offer, why: &OfferError) {
+        let reason = why.to_string();
+        let said = self.refusing.as_ref() == Some(&reason);
+        if !why.is_another_key() {
+            if !said {
+                tracing::warn!(offer.job = %offer.job, %reason, "offer refused");
+            }
+            self.refusing = Some(reason);
+            return;
+        }
+        let jitter = rand::random_range(0.5..1.0);
+        let (rest, _) = self.strangers.failed(Instant::now(), jitter);
+        if !said {
+            tracing::error!(
+                offer.job = %offer.job,
+                %reason,
+                key.id = %self.loaded.coordinator_key.id(),
+                worker.rest_ms = rest.as_millis() as u64,
+                "offer refused: another key signed it than the configured `coordinator_key`; the \
+                 waits before the next double until one is right"
+            );
+        }
+        // Nobody vouches for this lease: it may name one that is really held here.
+        if let Some(lease) = offer::unverified_lease(offer, self.identity.worker())
+            && !self.running.contains_key(&lease.lease)
+        {
+            self.say_no(lease.lease, lease.fence, &reason).await;
+        }
+        self.refusing = Some(reason);
     }
 
     /// Asks until there is an answer: if only the answer was lost, the lease is held here, and would
@@ -511,12 +556,17 @@ impl Worker {
     /// True if nothing more is to be said about the lease.
     async fn decline_lease(&mut self, lease: LeaseId, fence: Fence, reason: String) -> bool {
         tracing::warn!(lease.id = %lease, %reason, "lease given back");
+        self.refused.insert(lease);
+        self.say_no(lease, fence, &reason).await
+    }
+
+    /// True if nothing more is to be said about the lease.
+    async fn say_no(&mut self, lease: LeaseId, fence: Fence, reason: &str) -> bool {
         let request = v1::DeclineRequest {
             lease: lease.to_string(),
             fence: fence.0,
             reason: reason.chars().take(500).collect(),
         };
-        self.refused.insert(lease);
         match self.client.decline(request).await {
             Ok(_) => true,
             Err(status) => {

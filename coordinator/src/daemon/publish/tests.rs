@@ -57,6 +57,7 @@ pub(in crate::daemon) fn core_over(folder: &std::path::Path, disk: MemoryDisk) -
     let (changed, _) = tokio::sync::watch::channel(0);
     Arc::new(Core {
         metrics: crate::daemon::metrics::Metrics::new(&store),
+        presence: super::super::presence::Presence::default(),
         watches: crate::daemon::watch::Watches::read(store.as_ref()).unwrap(),
         wakes: Default::default(),
         stopping: Default::default(),

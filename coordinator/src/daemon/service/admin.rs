@@ -8,12 +8,13 @@ use crate::{
     daemon::{
         drains, publish,
         roster::{Roster, RosterError},
+        wall,
     },
     journal::NewRecord,
     queue::{Event, Reply},
     store::nothing,
 };
-use attest::dsse::Envelope;
+use attest::{dsse::Envelope, id::WorkerId};
 use proto::{convert, status, v1, v1::admin_service_server::AdminService};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -66,6 +67,26 @@ impl Admin {
             return Ok(());
         }
         Err(status::refused(format!("{} is no administrator", client.name)))
+    }
+
+    /// What is known of an enrolled worker.
+    fn worker(&self, roster: &Roster, id: &WorkerId) -> Result<v1::WorkerSummary, Status> {
+        let store = self.core.store.as_ref();
+        let drained = drains::is_drained(store, id).map_err(|e| store_status(&e))?;
+        let heard = self.core.presence.of(id);
+        let state = match &heard {
+            _ if roster.worker(id).is_none() => "revoked",
+            _ if drained => "draining",
+            Some(heard) if !heard.is_away(wall::now()) => "connected",
+            _ => "away",
+        };
+        Ok(v1::WorkerSummary {
+            worker: id.to_string(),
+            state: state.to_owned(),
+            leases: u32::try_from(store.leases_out_to(id)).unwrap_or(u32::MAX),
+            last_seen: heard.as_ref().map_or(0, |heard| heard.at.unix()),
+            worker_version: heard.map(|heard| heard.version).unwrap_or_default(),
+        })
     }
 
     /// Checks a record against the roster, keeps it, and goes on with the roster that has it.
@@ -132,23 +153,18 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::ListOperatorsResponse>, Status> {
         self.admit(&request)?;
         let roster = self.core.roster();
-        let operators = roster.operators.iter().map(|(name, operator)| {
+        let mut operators = Vec::new();
+        for (name, operator) in &roster.operators {
             let own = roster.workers.iter().filter(|(_, w)| w.operator == *name);
-            let workers = own.map(|(id, _)| v1::WorkerSummary {
-                worker: id.to_string(),
-                state: if roster.worker(id).is_some() { "enrolled" } else { "revoked" }.to_owned(),
-                leases: 0,
-                last_seen: 0,
-                worker_version: String::new(),
-            });
-            v1::OperatorSummary {
+            let workers: Result<_, Status> = own.map(|(id, _)| self.worker(&roster, id)).collect();
+            operators.push(v1::OperatorSummary {
                 operator: name.to_string(),
                 root_key: operator.root_key.id().to_string(),
-                workers: workers.collect(),
+                workers: workers?,
                 revoked: roster.revoked.contains(&operator.root_key.id()),
-            }
-        });
-        Ok(Response::new(v1::ListOperatorsResponse { operators: operators.collect() }))
+            });
+        }
+        Ok(Response::new(v1::ListOperatorsResponse { operators }))
     }
 
     async fn drain_worker(
@@ -158,6 +174,10 @@ impl AdminService for Admin {
         self.admit(&request)?;
         let message = request.into_inner();
         let worker = convert::worker(&message.worker)?;
+        if !self.core.roster().workers.contains_key(&worker) {
+            let text = format!("worker {worker} is not known; `assay operator list` names them");
+            return Err(status::missing(text));
+        }
         let drained = drains::set(&self.core, worker, !message.undo).await;
         drained.map_err(|e| store_status(&e))?;
         Ok(Response::new(v1::DrainWorkerResponse {}))

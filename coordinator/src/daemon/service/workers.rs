@@ -112,6 +112,7 @@ impl WorkerService for Workers {
         let (worker, operator) = self.enrolled(&request)?;
         let message = request.into_inner();
         let report = report(worker, operator, &message)?;
+        self.core.presence.heard(worker, &message.worker_version, wall::now());
         let hold = Duration::from_secs(u64::from(message.wait_seconds.min(HOLD_SECONDS_MAX)));
         let until = Instant::now() + hold;
         // Registered before the queue is asked, so that no wake falls between.
@@ -133,6 +134,7 @@ impl WorkerService for Workers {
             coordinator_time: wall::now().unix(),
             resubmit: lost_from.is_some(),
             resubmit_from_position: lost_from.unwrap_or(0),
+            coordinator_key: self.core.loaded.public_key().id().to_string(),
         }))
     }
 
