@@ -47,6 +47,9 @@ pub enum EvidenceSetError {
     /// Not the JSON of a set of evidence; unknown fields are refused.
     #[error("expected evidence ({EVIDENCE_SET_SCHEMA}): {0}")]
     Json(#[from] serde_json::Error),
+    /// A key that only this program's JSON library understands.
+    #[error("expected keys that every reader understands alike, found {0:?}")]
+    ReservedKey(String),
     /// Another schema.
     #[error("expected schema {EVIDENCE_SET_SCHEMA}, found {0:?}")]
     Schema(String),
@@ -213,6 +216,9 @@ impl EvidenceSet {
     pub fn parse(json: &[u8]) -> Result<Self, EvidenceSetError> {
         if json.len() > EVIDENCE_SET_BYTES_MAX {
             return Err(EvidenceSetError::TooLarge(json.len()));
+        }
+        if let Some(key) = crate::trust::reserved_key(json) {
+            return Err(EvidenceSetError::ReservedKey(key));
         }
         let wire: WireSet = serde_json::from_slice(json)?;
         if wire.schema != EVIDENCE_SET_SCHEMA {

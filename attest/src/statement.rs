@@ -34,6 +34,11 @@ pub enum StatementError {
     /// The predicate is not an object.
     #[error("expected the predicate to be an object")]
     Predicate,
+    /// A key that only this program's JSON library understands.
+    #[error(
+        "expected keys that every reader understands alike, found {0:?}: state it in plain JSON"
+    )]
+    ReservedKey(String),
 }
 
 /// One artifact that a statement is about.
@@ -89,6 +94,9 @@ impl Statement {
 
     /// Reads a statement from a verified payload.
     pub fn parse(payload: &[u8]) -> Result<Self, StatementError> {
+        if let Some(key) = crate::trust::reserved_key(payload) {
+            return Err(StatementError::ReservedKey(key));
+        }
         let statement: Self = serde_json::from_slice(payload)?;
         if ![STATEMENT_V1, STATEMENT_V0_1].contains(&statement.statement_type.as_str()) {
             return Err(StatementError::Type(statement.statement_type.chars().take(200).collect()));
@@ -127,6 +135,9 @@ mod tests {
             text.replacen('{', "{\"predicateType\":\"y\",", 1),
             text.replace("Statement/v1", "Statement/v9"),
             text.replace("{\"a\":1}", "[]"),
+            // Another recipe, which no other reader sees.
+            text.replace("{\"a\":1}", r#"{"$serde_json::private::RawValue":"{\"a\":2}"}"#),
+            text.replace("{\"a\":1}", r#"{"\u0024serde_json::private::RawValue":"{}"}"#),
         ] {
             assert!(Statement::parse(bad.as_bytes()).is_err(), "{bad}");
         }

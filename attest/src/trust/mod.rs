@@ -9,6 +9,8 @@
 
 mod duplicates;
 
+pub(crate) use duplicates::reserved as reserved_key;
+
 use crate::{
     Digest, Repository,
     bundle::{Bundle, Material, readable_hint},

@@ -50,6 +50,8 @@ pub(super) struct Answer {
     fence: Fence,
     /// Why it is a volunteer's: it can veto, and adds to nothing.
     pub(super) standing: Option<Why>,
+    /// It answers another job about the same subject: nothing of it is heard but its dissent.
+    pub(super) elsewhere: bool,
     pub(super) said: Said,
     /// Why a match is not one for this policy.
     pub(super) against: Option<Why>,
@@ -167,7 +169,9 @@ impl Answers {
                 Ok(Some((lease, _))) => Some(lease.issued_at),
                 _ => None,
             };
-            let moments = Moments { observed_at: observation.observed_at, leased_at };
+            let (observed_at, received_at) =
+                (observation.observed_at, question.leases.received_at(&id));
+            let moments = Moments { observed_at, leased_at, received_at };
             match member.standing(worker, moments) {
                 Ok(vouched) => {
                     let record = vouched.signed;
@@ -230,18 +234,24 @@ impl Answers {
 
     fn weigh(&mut self, question: &Question<'_>, authentic: Authentic) {
         let Authentic { id, observation, leased, record } = authentic;
-        if let Err(why) = about(question, &observation) {
-            self.refuse(observation.operator.to_string(), id, &why);
-            return;
-        }
-        let said = said(question, &observation);
+        let (said, elsewhere) = match about(question, &observation) {
+            Ok(()) => (said(question, &observation), None),
+            Err(why) => match dissent_elsewhere(question, &observation, &why) {
+                Some(output) => (Said::Other(output), Some(why)),
+                None => {
+                    self.refuse(observation.operator.to_string(), id, &why);
+                    return;
+                }
+            },
+        };
         let against = match &said {
             Said::Published(level) => against(question, &observation, *level),
             _ => None,
         };
-        let (standing, lease) = match leased {
-            Ok(lease) => (None, lease),
-            Err(why) => (Some(why), None),
+        let (standing, lease, elsewhere) = match (elsewhere, leased) {
+            (Some(why), _) => (Some(why), None, true),
+            (None, Err(why)) => (Some(why), None, false),
+            (None, Ok(lease)) => (None, lease, false),
         };
         self.answers.push(Answer {
             id,
@@ -250,6 +260,7 @@ impl Answers {
             attempt: observation.attempt,
             fence: observation.fence,
             standing,
+            elsewhere,
             said,
             against,
             built: observation.output().map(|output| output.manifest),
@@ -264,11 +275,11 @@ impl Answers {
     /// highest fence are timely.
     fn newest_fence_only(&mut self) {
         let mut newest: BTreeMap<(OperatorId, Attempt), Fence> = BTreeMap::new();
-        for answer in &self.answers {
+        for answer in self.answers.iter().filter(|answer| !answer.elsewhere) {
             let fence = newest.entry((answer.operator.clone(), answer.attempt)).or_default();
             *fence = answer.fence.max(*fence);
         }
-        for answer in &mut self.answers {
+        for answer in self.answers.iter_mut().filter(|answer| !answer.elsewhere) {
             let current = newest.get(&(answer.operator.clone(), answer.attempt)).copied();
             let current = current.unwrap_or_default();
             if answer.fence < current {
@@ -306,6 +317,19 @@ struct Seen {
     observations: BTreeSet<ObservationId>,
     leases: BTreeSet<(WorkerId, LeaseId)>,
     outputs: BTreeSet<Digest>,
+}
+
+/// What somebody else's job says against this image. A veto is the operator's, once for the subject:
+/// one more statement by the publisher makes another job, and must not make a dissent go away.
+fn dissent_elsewhere(
+    question: &Question<'_>,
+    observation: &Observation,
+    why: &Why,
+) -> Option<Digest> {
+    let output = observation.output()?;
+    let same_subject = matches!(why, Why::OtherRecipe { .. } | Why::OtherJob);
+    let level = question.published.level(observation, output).0;
+    (same_subject && !level.is_reproduced()).then_some(output.manifest)
 }
 
 /// An observation is about exactly this subject, this job, and recipes that the judge derived.

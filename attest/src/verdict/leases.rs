@@ -14,7 +14,8 @@ use crate::{
     id::{Attempt, JobId, ObservationId},
     observation::Observation,
     policy::Policy,
-    record::{JobAnnounce, Lease, Record},
+    record::{JobAnnounce, Lease, Receipt, Record},
+    time::Timestamp,
 };
 use std::collections::BTreeMap;
 
@@ -27,6 +28,8 @@ pub(super) struct Leases {
     /// For each announced opening, whether a dissent caused it. Of unsigned or foreign
     /// announcements too where no coordinator is pinned: it decides what is asked, never a verdict.
     openings: BTreeMap<Attempt, bool>,
+    /// When the pinned coordinator had each observation, by its earliest receipt.
+    received: BTreeMap<ObservationId, Timestamp>,
 }
 
 impl Leases {
@@ -54,7 +57,18 @@ impl Leases {
         leases.dedup_by_key(|(_, signed)| *signed);
         let announces: Vec<_> = set.announces.iter().filter_map(announce).collect();
         let openings = openings(announces.iter().cloned());
-        Self { pinned: true, leases, announces, openings }
+        let mut received = BTreeMap::new();
+        for receipt in set.receipts.iter().filter_map(|envelope| Receipt::open(envelope, key).ok())
+        {
+            let at = received.entry(receipt.observation).or_insert(receipt.received_at);
+            *at = receipt.received_at.min(*at);
+        }
+        Self { pinned: true, leases, announces, openings, received }
+    }
+
+    /// When the pinned coordinator had this observation, if a receipt says so.
+    pub(super) fn received_at(&self, observation: &ObservationId) -> Option<Timestamp> {
+        self.received.get(observation).copied()
     }
 
     pub(super) fn pinned(&self) -> bool {

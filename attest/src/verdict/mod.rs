@@ -15,8 +15,9 @@
 //!
 //! What cannot be seen: evidence that is not in the set. Signatures prove presence, never the
 //! absence of a dissent or a revocation; whoever serves the set can leave one out (protocol,
-//! "Completeness"). A dissent that *is* in the set always stands, except that an operator which
-//! revokes a key takes back all that the key signed, its dissent too; that is listed as such.
+//! "Completeness"). A dissent about the subject that *is* in the set always stands, also one from
+//! another job (the publisher said its recipe otherwise), except that an operator which revokes a key
+//! takes back all that the key signed, its dissent too; that is listed as such.
 //! Not in this version: skips, draws and commitments (the protocol's second stage).
 
 mod answers;

@@ -46,7 +46,8 @@ impl Progress<'_> {
         if matches!(decision, Decision::Failed { .. }) {
             return Need::Enough;
         }
-        let newest = self.answers.iter().map(|answer| answer.attempt).max();
+        let here = self.answers.iter().filter(|answer| !answer.elsewhere);
+        let newest = here.map(|answer| answer.attempt).max();
         let announced = self.announced.map(|(attempt, _)| attempt);
         let attempt = announced.or(newest).unwrap_or(Attempt(1));
         let openings = self.openings.unwrap_or(attempt.0);

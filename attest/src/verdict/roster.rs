@@ -54,6 +54,8 @@ pub(super) struct Moments {
     pub(super) observed_at: Timestamp,
     /// When the pinned coordinator granted the lease, if it did.
     pub(super) leased_at: Option<Timestamp>,
+    /// When the pinned coordinator had it, by its receipt.
+    pub(super) received_at: Option<Timestamp>,
 }
 
 impl Roster {
@@ -131,9 +133,10 @@ impl Member {
     pub(super) fn standing(&self, worker: &WorkerId, moments: Moments) -> Result<&Vouched, Why> {
         for key in [worker.0, self.root_key.id()] {
             if let Some(since) = self.revoked.get(&key) {
-                // The worker's clock is the key holder's word; only a lease that the pinned
-                // coordinator granted before the compromise shows that the key was still good.
-                let before = |since: &Timestamp| moments.leased_at.is_some_and(|at| at < *since);
+                // The worker's clock is the key holder's word, and a lease that was never answered
+                // can be answered by a thief; only a receipt of the pinned coordinator shows that
+                // the observation was there before the compromise.
+                let before = |since: &Timestamp| moments.received_at.is_some_and(|at| at < *since);
                 if !since.as_ref().is_some_and(before) {
                     return Err(Why::RevokedKey { since: *since, dissent: false });
                 }

@@ -3,7 +3,8 @@
 //! What the publisher attached is kept once, at intake, as a set of evidence about the job (in
 //! pieces, because a journal record is bounded); records, leases and observations are added as they
 //! lie in the journal. Invariant: nothing is left out and nothing is made up: the set holds every
-//! observation of the job, also those that do not count, and every record that binds one.
+//! observation of the job, also those that do not count, every output of another job about the same
+//! subject, and every record that binds one.
 
 use super::{Core, roster::Roster};
 use crate::{
@@ -16,7 +17,7 @@ use attest::{
     evidence_set::{EvidenceSet, EvidenceSetError, Filed},
     id::{JobId, JournalPosition, WorkerId},
     observation::Observation,
-    record::{KeyRevocation, Record},
+    record::{KeyRevocation, Receipt, Record},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -53,6 +54,14 @@ pub enum EvidenceError {
     /// An envelope in the journal.
     #[error("record {position} of the journal is no envelope: {problem}")]
     Envelope {
+        /// Where.
+        position: u64,
+        /// Why.
+        problem: String,
+    },
+    /// A receipt could not be signed.
+    #[error("the receipt for record {position} of the journal could not be signed: {problem}")]
+    Receipt {
         /// Where.
         position: u64,
         /// Why.
@@ -239,13 +248,74 @@ pub fn set_of(core: &Core, job: &JobId) -> Result<Option<EvidenceSet>, EvidenceE
     set.announces = envelopes(Kind::ANNOUNCE)?;
     set.leases = envelopes(Kind::LEASE)?;
     set.verdicts = envelopes(Kind::VERDICT)?;
-    for stored in about(store, Kind::OBSERVATION, &job.0)? {
+    let filed = about(store, Kind::OBSERVATION, &job.0)?;
+    for stored in &filed {
         let envelope = read(&stored.body, stored.position)?;
         set.observations.push(Filed { envelope, position: Some(stored.position) });
     }
+    add_outputs_of_other_jobs(&mut set, store, job)?;
     add_roster(&mut set, &core.roster());
+    add_receipts(&mut set, core, &filed)?;
     set.sort();
     Ok(Some(set))
+}
+
+/// What was built for the same subject under other recipes: one more statement by the publisher
+/// makes another job, and the dissent of an operator is about the subject.
+fn add_outputs_of_other_jobs(
+    set: &mut EvidenceSet,
+    store: &dyn Store,
+    job: &JobId,
+) -> Result<(), EvidenceError> {
+    let jobs = store.jobs_of(&set.subject.repository, &set.subject.digest)?;
+    for other in jobs.iter().filter(|other| *other != job) {
+        let same = store.job(other)?.is_some_and(|other| other.spec.subject == set.subject);
+        if !same {
+            continue;
+        }
+        for stored in about(store, Kind::OBSERVATION, &other.0)? {
+            let envelope = read(&stored.body, stored.position)?;
+            let built = Observation::read(&envelope).is_ok_and(|o| o.output().is_some());
+            if built && set.observations.len() < attest::evidence_set::ENTRIES_MAX {
+                set.observations.push(Filed { envelope, position: Some(stored.position) });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Receipts for what revoked keys signed, where the revocation says since when they are not to be
+/// believed: a judge counts what the coordinator had before. Others need none, and carry none.
+fn add_receipts(set: &mut EvidenceSet, core: &Core, filed: &[Stored]) -> Result<(), EvidenceError> {
+    let revoked = set.revocations.iter().filter_map(|r| KeyRevocation::read_unverified(r).ok());
+    let revoked: Vec<KeyRevocation> =
+        revoked.filter(|revoked| revoked.compromised_since.is_some()).collect();
+    if revoked.is_empty() {
+        return Ok(());
+    }
+    for stored in filed {
+        let envelope = read(&stored.body, stored.position)?;
+        let Ok(observation) = Observation::read(&envelope) else { continue };
+        let concerns = |revoked: &KeyRevocation| {
+            revoked.key == observation.worker.0 || revoked.operator == observation.operator
+        };
+        if !revoked.iter().any(concerns) {
+            continue;
+        }
+        let receipt = Receipt {
+            observation: envelope.observation_id(),
+            job: observation.job,
+            lease: observation.lease,
+            position: stored.position,
+            received_at: stored.time,
+            log_index: None,
+        };
+        let signed = receipt.sign(&core.loaded.verdict_key).map_err(|error| {
+            EvidenceError::Receipt { position: stored.position.0, problem: error.to_string() }
+        })?;
+        set.receipts.push(signed);
+    }
+    Ok(())
 }
 
 /// The records that bind the observations of the set, and no others: with ten thousand workers
@@ -307,3 +377,6 @@ pub fn explanations(core: &Core, set: &EvidenceSet) -> Result<Vec<Vec<u8>>, Stor
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use super::{
     resources,
 };
 use crate::{
-    journal::{Kind, NewRecord},
+    journal::{GROUP_BYTES_MAX, Kind, NewRecord},
     queue::{Class, Event, JobSpec, Reply, SpecError, Tenant, registry_of},
     store::{StoreError, nothing},
 };
@@ -32,6 +32,9 @@ use std::sync::Arc;
 
 /// Largest image configuration that is kept with the evidence.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
+/// Most bytes of one platform's evidence: an announcement is one group of the journal, with room for
+/// its signed record and the offers that follow at once.
+const EVIDENCE_BYTES_MAX: usize = GROUP_BYTES_MAX - (1 << 20);
 /// How long a registry gets no offers after it refused for too many requests, when it did not say
 /// for how long: a minute.
 const THROTTLED_MS: u64 = 60_000;
@@ -54,6 +57,14 @@ pub enum IntakeError {
     /// The evidence.
     #[error(transparent)]
     Evidence(#[from] EvidenceSetError),
+    /// More than one group of the journal holds.
+    #[error(
+        "expected at most {EVIDENCE_BYTES_MAX} bytes of evidence for one platform, found {found}"
+    )]
+    TooMuchEvidence {
+        /// How much there is.
+        found: usize,
+    },
     /// The policy asks for what this version cannot check.
     #[error(transparent)]
     Policy(#[from] attest::policy::PolicyError),
@@ -238,6 +249,10 @@ async fn announce(
         reopened_by: Vec::new(),
     };
     let pieces = evidence::pieces(&id, &set)?;
+    let found = pieces.iter().map(|piece| piece.body.len()).sum::<usize>();
+    if found > EVIDENCE_BYTES_MAX {
+        return Err(IntakeError::TooMuchEvidence { found });
+    }
     let shared = Arc::clone(core);
     let attach = Box::new(move |job: &crate::queue::Job| {
         let announce =
@@ -248,7 +263,9 @@ async fn announce(
     let event = Event::Announce { spec, tenant: tenant.clone(), class };
     let reply = core.store.act(event, attach).await?;
     if settled && matches!(reply, Reply::Announced { opened: true, .. }) {
-        // Nothing could be rebuilt: the judgement follows from the publisher's evidence alone.
+        // Nothing could be rebuilt: the judgement follows from the publisher's evidence alone. It is
+        // due anyway (`Due::NoRecipe`), also after a stop between the two; whoever submits should
+        // find it.
         super::judge::judge(core, id).await;
     }
     Ok(id)

@@ -11,7 +11,7 @@ use super::{
     wall,
 };
 use crate::{
-    journal::{Kind, NewRecord},
+    journal::{BODY_BYTES_MAX, Kind, NewRecord},
     queue::{self, Event, Phase, Refusal, Reply},
     store::{Notice, StoreError},
 };
@@ -207,6 +207,10 @@ async fn record(
     let publication = publish::of_job(core, &id, &judgement).map_err(|e| e.to_string())?;
     let shared = Arc::clone(core);
     let body = record.to_json();
+    if body.len() > BODY_BYTES_MAX {
+        let found = body.len();
+        return Err(format!("expected a verdict of at most {BODY_BYTES_MAX} bytes, found {found}"));
+    }
     let attach = Box::new(move |job: &queue::Job| {
         let published = match job.phase {
             Phase::Judged { .. } => Some(publication.settled),

@@ -162,6 +162,8 @@ pub enum Due {
     Afterwards,
     /// Slots are open, and nobody is there to fill them.
     Exhausted,
+    /// There is no recipe: nobody is to be asked, the publisher's evidence says it all.
+    NoRecipe,
 }
 
 /// Where a job lies when it is not in memory.
@@ -236,6 +238,9 @@ impl Job {
 
     /// Whether a judgement is due, and why. `Exhausted` depends on who is there: not asked here.
     pub fn due(&self) -> Option<Due> {
+        if self.spec.recipes.is_empty() && matches!(self.phase, Phase::Open) {
+            return Some(Due::NoRecipe);
+        }
         if !self.has_news() {
             return None;
         }

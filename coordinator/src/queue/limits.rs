@@ -57,6 +57,9 @@ pub struct Limits {
     pub tenant_spacing_ms: u64,
     /// Jobs that are looked at for one offer: 256.
     pub scan_max: usize,
+    /// Effects after which a tick leaves the rest to the next one: 4096. Each is at most an offer with
+    /// its signed lease (1.2 KB), and all records of one turn are one group of the journal (16 MiB).
+    pub effects_per_tick_max: usize,
 }
 
 /// A token bucket.
@@ -94,6 +97,7 @@ impl Default for Limits {
             volunteers_per_operator_max: 8,
             tenant_spacing_ms: SECOND,
             scan_max: 256,
+            effects_per_tick_max: 4096,
         }
     }
 }

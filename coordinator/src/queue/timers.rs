@@ -61,6 +61,9 @@ impl Queue {
     /// [`super::Event::Tick`].
     pub(super) fn tick(&mut self, turn: &mut Turn) -> Result<Reply, Refusal> {
         for _ in 0..TIMERS_PER_TICK_MAX {
+            if turn.effects.len() >= self.limits.effects_per_tick_max {
+                break;
+            }
             match self.timers.pop(turn.now) {
                 None => break,
                 Some(Timer::Lease(lease)) => self.look_at_lease(turn, lease)?,

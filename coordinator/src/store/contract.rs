@@ -482,6 +482,18 @@ async fn a_refused_decision_leaves_no_trace<B: Backend>(backend: &B) {
     assert_eq!(store.totals().unfinished, 1);
     at.announce("second", 1).await;
     assert_eq!(store.totals().unfinished, 2);
+    // What can be seen to be too long is refused before anything is decided, and takes nothing back.
+    let too_long = vec![b' '; crate::journal::BODY_BYTES_MAX + 1];
+    let (early, _) = submission(1, &offers[0], output("x"));
+    let decided = at.0.act(Event::Sync(report(2, vec![])), nothing());
+    let refused = store.complete(early.clone(), too_long.clone()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Journal(JournalError::TooLong { .. })), "{refused}");
+    let record = NewRecord::new(Kind::EVIDENCE, Digest::of(b"e"), too_long);
+    let refused = store.append(vec![record]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Journal(JournalError::TooLong { .. })), "{refused}");
+    decided.await.unwrap();
+    let filed = store.complete(early, b"short".to_vec()).await.unwrap();
+    assert!(!filed.filed.known);
 }
 
 /// A job that is rechecked again and again forgets old answers in memory, never on disk.

@@ -13,8 +13,8 @@ use super::index::Index;
 use super::tables::Tables;
 use super::{Appending, Filing, Receipt, Store, StoreError};
 use crate::journal::{
-    Appended, Disk, FileJournal, Follower, Group, Kind, Log, NewRecord, OnFatal, Reader, Stored,
-    SyncTotals, Ticket,
+    Appended, BODY_BYTES_MAX, Disk, FileJournal, Follower, Group, JournalError, Kind, Log,
+    NewRecord, OnFatal, Reader, Stored, SyncTotals, Ticket,
 };
 use crate::queue::{Event, Figures, Filed, Job, Limits, Millis, Queue, Refusal, Reply, Submission};
 use attest::id::{JobId, JournalPosition, WorkerId};
@@ -213,6 +213,11 @@ impl<D: Disk, T: Tables> Store for Embedded<D, T> {
         envelope: Vec<u8>,
     ) -> BoxFuture<'_, Result<Receipt, StoreError>> {
         Box::pin(async move {
+            // Before anything is decided: what the journal refuses takes back all decisions.
+            if envelope.len() > BODY_BYTES_MAX {
+                let (limit, found) = (BODY_BYTES_MAX, envelope.len());
+                return Err(JournalError::TooLong { limit, found }.into());
+            }
             let (job, observation) = (submission.job, submission.observation);
             let record = NewRecord::new(Kind::OBSERVATION, job.0, envelope);
             let attach: Attach = Box::new(move |_| vec![record]);
@@ -240,11 +245,12 @@ impl<D: Disk, T: Tables> Store for Embedded<D, T> {
             if records.iter().any(|record| queue_only.contains(&record.kind)) {
                 return Err(StoreError::NotForAppend);
             }
+            let group = Group { records, time: self.inner.around.wall() };
+            group.check()?;
             let ticket = {
                 let mut locked = self.engine()?;
-                let time = self.inner.around.wall();
-                let count = records.len();
-                let ticket = self.journal.append(Group { records, time }, locked.epoch);
+                let count = group.records.len();
+                let ticket = self.journal.append(group, locked.epoch);
                 locked.engine.sent(count, Vec::new());
                 ticket
             };

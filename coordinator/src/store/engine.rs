@@ -160,6 +160,10 @@ impl<T: Tables> Engine<T> {
             let (reply, records) = (Reply::Filed(Filed::Known(role)), Vec::new());
             return Ok(Decision { reply, records, attached: None, notices });
         }
+        if tick {
+            // Before the decision: what can fail must not come between it and its records.
+            notices.extend(self.refill(now)?);
+        }
         let step = self.queue.apply(event, now, around.entropy());
         let mut attach = Some(attach);
         let (mut records, mut attached) = (Vec::new(), None);
@@ -185,9 +189,6 @@ impl<T: Tables> Engine<T> {
         }
         if let Some(job) = named {
             self.let_go(&job);
-        }
-        if tick {
-            notices.extend(self.refill(now)?);
         }
         Ok(Decision { reply: step.reply, records, attached, notices })
     }

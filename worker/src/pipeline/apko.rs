@@ -28,7 +28,7 @@ use rebuild::{
         AssembleError, Assembly, AssemblyInput, Behaviour, BuildTimes, Depth, Discard,
         ImageConfiguration, IndexEntry, assemble, behaviour::search::PackageFacts,
     },
-    compare::{Options, compare},
+    compare::{Options, Searched, compare},
 };
 use std::{
     path::PathBuf,
@@ -100,7 +100,13 @@ async fn fill(
     attempt.materials.sort();
     attempt.materials.dedup();
     attempt.index_part = Some(made.index_part);
-    let comparison = compare(&published.image, &made.files, &Options::default())
+    // As the judge has it: what was found by search is reproduced, at a level of its own.
+    let searched = attempt.searched.iter();
+    let searched = searched
+        .map(|found| Searched { flag: found.flag.clone(), value: found.value.clone() })
+        .collect();
+    let comparing = Options { searched, ..Options::default() };
+    let comparison = compare(&published.image, &made.files, &comparing)
         .map_err(|error| compare_answer(&error))?;
     attempt.spent.compare = started.elapsed().as_secs_f64();
     if let Some(keep) = &options.keep {

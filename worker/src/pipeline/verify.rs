@@ -358,6 +358,12 @@ fn fill_built(report: &mut PlatformReport, built: &Built, required: Level) {
     if level >= required && level.is_reproduced() {
         report.outcome = VerifyOutcome::Reproduced;
         report.detail = format!("the published image was rebuilt, level {level}");
+    } else if level.is_reproduced() {
+        // Not what the policy asks for, and no accusation either: the judge calls it below-level.
+        report.outcome = VerifyOutcome::Inconclusive;
+        report.detail = format!(
+            "the published image was rebuilt, level {level}; the policy asks for {required}"
+        );
     } else {
         report.outcome = VerifyOutcome::Diverged;
         report.detail = match &report.explanation {

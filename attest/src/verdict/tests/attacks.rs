@@ -7,8 +7,8 @@ use crate::{
     id::{Attempt, Fence, LeaseId},
     key::SigningKey,
     observation::{Observation, Outcome},
-    record::{OperatorRecord, Record, Validity},
-    verdict::{Finding, VerdictOutcome},
+    record::{OperatorRecord, Receipt, Record, Validity},
+    verdict::{Finding, Need, VerdictOutcome, needs},
 };
 
 /// One honest match of globex; k = 2, so whatever acme does decides.
@@ -59,6 +59,58 @@ fn for_another_job() {
     let mut fleet = fleet();
     fleet.observe_with(0, 1, same(), |o, _| o.job = crate::id::JobId(Digest::of(b"another")));
     refused_for(&fleet, "acme", "other-job");
+}
+
+/// The publisher states something more: there is another job, and who answered the first is not asked.
+#[test]
+fn a_dissent_stays_when_the_publisher_makes_another_job() {
+    let elsewhere = |o: &mut Observation| o.job = crate::id::JobId(Digest::of(b"the job before"));
+    let replaced = |o: &mut Observation| {
+        elsewhere(o);
+        o.recipe = Some(Digest::of(b"the recipe before"));
+        o.recipes_tried = vec![Digest::of(b"the recipe before")];
+    };
+    for pinned in [true, false] {
+        for change in [&elsewhere as &dyn Fn(&mut Observation), &replaced] {
+            let fleet = || if pinned { Fleet::new(7, 2) } else { Fleet::unpinned(7, 2) };
+            let mut one = fleet();
+            one.observe(0, 1, same());
+            one.observe(1, 1, same());
+            assert_eq!(one.outcome(), "reproduced");
+            let first = one.observe_with(2, 1, other(1), |o, _| change(o));
+            let judgement = one.judge();
+            assert_eq!(judgement.outcome.as_str(), "disputed", "{pinned}");
+            let dissent = &judgement.dissent[0];
+            assert_eq!((dissent.operator.clone(), dissent.leased), (operator(2), false));
+            assert!(matches!(needs(&one.policy, &one.set), Need::ReopenWith(_)));
+            // It is answered as any other: by m+2 others, leased after it.
+            one.announce(1, 2, &[]);
+            one.announce(2, 4, &[first]);
+            for who in [0, 1, 3, 4] {
+                one.observe(who, 2, same());
+            }
+            assert_eq!(one.outcome(), "reproduced", "{pinned}");
+            assert_eq!(one.judge().dissent.len(), 1, "and is named for ever");
+            // Two are never resolved by numbers, and accuse nobody of what this recipe builds.
+            one.observe_with(5, 1, other(1), |o, _| change(o));
+            assert_eq!(one.outcome(), "disputed");
+            let mut many = fleet();
+            for who in 0..4 {
+                many.observe_with(who, 1, other(1), |o, _| change(o));
+            }
+            assert_eq!(many.outcome(), "disputed", "never diverged");
+        }
+    }
+    // What failed elsewhere, or matched, or is about another platform, says nothing here.
+    for (outcome, platform) in [(failed("x"), "amd64"), (same(), "amd64"), (other(1), "arm64")] {
+        let mut fleet = fleet();
+        fleet.observe(1, 1, same());
+        fleet.observe_with(0, 1, outcome, |o, _| {
+            elsewhere(o);
+            o.subject.platform = Platform::linux(platform);
+        });
+        assert!(fleet.judge().dissent.is_empty());
+    }
 }
 
 #[test]
@@ -178,24 +230,40 @@ fn a_revoked_root_key() {
 }
 
 #[test]
-fn a_key_compromised_later_still_counts_where_the_lease_shows_when() {
+fn a_key_compromised_later_still_counts_where_a_receipt_shows_when() {
     let key = keys().workers[0].public().id();
-    for (since, pinned, outcome) in [
-        (NOON + 500, true, "reproduced"),
-        (NOON, true, "inconclusive"),
-        // Without a pinned coordinator the time is only the key holder's word.
-        (NOON + 500, false, "inconclusive"),
+    let since = NOON + 500;
+    for (received, pinned, outcome) in [
+        (Some(since - 1), true, "reproduced"),
+        (Some(since), true, "inconclusive"),
+        // A lease from before, and the thief's own clock: the lease may never have been answered.
+        (None, true, "inconclusive"),
+        // Without a pinned coordinator a receipt is nobody's word.
+        (Some(since - 1), false, "inconclusive"),
     ] {
         let mut fleet = if pinned { Fleet::new(3, 2) } else { Fleet::unpinned(3, 2) };
         fleet.observe(1, 1, same());
-        fleet.observe(0, 1, same());
+        let observed = fleet.observe(0, 1, same());
+        if let Some(at) = received {
+            fleet.receipt(observed, at);
+        }
         let signed = revocation(0, key, Some(since)).sign(&keys().roots[0]).unwrap();
         fleet.set.revocations.push(signed);
-        assert_eq!(fleet.outcome(), outcome, "{since} {pinned}");
+        assert_eq!(fleet.outcome(), outcome, "{received:?} {pinned}");
         // Of two revocations the stricter counts.
         fleet.set.revocations.push(revocation(0, key, None).sign(&keys().roots[0]).unwrap());
         assert_eq!(fleet.outcome(), "inconclusive");
     }
+    // A receipt by somebody else says nothing.
+    let mut fleet = Fleet::new(3, 2);
+    fleet.observe(1, 1, same());
+    let observed = fleet.observe(0, 1, same());
+    fleet.receipt(observed, NOON);
+    let receipt = Receipt::read_unverified(&fleet.set.receipts[0]).unwrap();
+    fleet.set.receipts = vec![receipt.sign(&keys().stranger).unwrap()];
+    let signed = revocation(0, key, Some(since)).sign(&keys().roots[0]).unwrap();
+    fleet.set.revocations.push(signed);
+    assert_eq!(fleet.outcome(), "inconclusive");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::{
     dsse::{Envelope, IN_TOTO},
     evidence::{EvidenceKind, RawEvidence},
     evidence_set::{EvidenceSet, Filed},
-    id::{Attempt, Fence, JobId, LeaseId, ObservationId, OperatorId, WorkerId},
+    id::{Attempt, Fence, JobId, JournalPosition, LeaseId, ObservationId, OperatorId, WorkerId},
     key::SigningKey,
     observation::{
         CacheState, Durations, Environment, LayerHygieneFact, Observation, Outcome, Output,
@@ -15,8 +15,8 @@ use crate::{
     policy::{Operator, Policy, Publisher, Quorum, SignerRule, Source, Transparency},
     recipe::{Derivation, Tier, derive},
     record::{
-        Capabilities, EnvironmentClass, JobAnnounce, KeyRevocation, Lease, OperatorRecord, Record,
-        Validity, WorkerRecord,
+        Capabilities, EnvironmentClass, JobAnnounce, KeyRevocation, Lease, OperatorRecord, Receipt,
+        Record, Validity, WorkerRecord,
     },
     statement::{Statement, StatementSubject},
     time::Timestamp,
@@ -294,6 +294,19 @@ impl Fleet {
         let id = envelope.observation_id();
         self.set.observations.push(Filed { envelope, position: None });
         id
+    }
+
+    /// The coordinator had this observation at that time.
+    pub(crate) fn receipt(&mut self, observation: ObservationId, at: i64) {
+        let receipt = Receipt {
+            observation,
+            job: self.job(),
+            lease: LeaseId([0; 16]),
+            position: JournalPosition(1),
+            received_at: time(at),
+            log_index: None,
+        };
+        self.set.receipts.push(receipt.sign(&keys().coordinator).unwrap());
     }
 
     /// The coordinator opens the job (again).

@@ -137,6 +137,9 @@ pub(super) struct Reading<'a> {
     asked: &'a Asked,
     jobs: HashMap<JobId, Option<Job>>,
     findings: HashMap<JobId, Option<Finding>>,
+    /// The first position that the index had not followed when the page was begun: what is behind it
+    /// lacks its job, or its neighbours, and is for the next page.
+    indexed: u64,
     /// Submissions of an image in their order: where, and under which tag.
     submissions: HashMap<Digest, Vec<(JournalPosition, Option<String>)>>,
 }
@@ -205,8 +208,13 @@ impl Filling {
 
 /// One page.
 pub fn page(core: &Core, asked: &Asked) -> Result<Page, StoreError> {
+    page_before(core, asked, core.store.disk_figures().indexed.0)
+}
+
+/// The same of an index that followed so far.
+fn page_before(core: &Core, asked: &Asked, indexed: u64) -> Result<Page, StoreError> {
     let (jobs, findings, submissions) = Default::default();
-    let mut reading = Reading { core, asked, jobs, findings, submissions };
+    let mut reading = Reading { core, asked, jobs, findings, indexed, submissions };
     let rows_max = asked.rows_max.clamp(1, ROWS_MAX);
     let mut filling = Filling { rows: Vec::new(), bytes: 0, at: asked.from, rows_max };
     let done = match asked.table {
@@ -244,12 +252,14 @@ fn merged(reading: &mut Reading<'_>, filling: &mut Filling) -> Result<bool, Stor
         full(tags.len() >= limit, tags.last().map(|stored| stored.position.0)),
     ];
     let horizon = ends.into_iter().flatten().min();
+    // What the index followed after the first of the two was read: at the next page.
+    let last = horizon.into_iter().chain(reading.indexed.checked_sub(1)).min();
     let mut found: Vec<Found> = history.into_iter().map(Found::Row).collect();
     found.extend(tags.into_iter().map(Found::Record));
     found.sort_by_key(Found::position);
     for one in found {
         let position = one.position();
-        if horizon.is_some_and(|horizon| position > horizon) {
+        if last.is_some_and(|last| position > last) {
             break;
         }
         let rows = match one {
@@ -281,7 +291,8 @@ impl Found {
 fn scan(reading: &mut Reading<'_>, filling: &mut Filling) -> Result<bool, StoreError> {
     for _ in 0..SCAN_MAX / SCAN_RECORDS {
         let store = &reading.core.store;
-        let records = store.records(JournalPosition(filling.at.position), SCAN_RECORDS)?;
+        let mut records = store.records(JournalPosition(filling.at.position), SCAN_RECORDS)?;
+        records.retain(|stored| stored.position.0 < reading.indexed);
         let end = records.len() < SCAN_RECORDS;
         for stored in records {
             let rows = match (stored.kind, reading.asked.table) {
@@ -392,6 +403,29 @@ mod tests {
         }
         for bad in ["", "x", "-1", "1.x", "1.2.3", "99999999999999999999"] {
             assert!(bad.parse::<Cursor>().is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_index_did_not_follow_yet_is_for_the_next_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let core = crate::daemon::publish::tests::core(folder.path());
+        for recipe in [b"1", b"2"] {
+            crate::daemon::publish::tests::announce(&core, recipe, None).await;
+        }
+        let end = core.store.end().0;
+        let rows = |from, indexed| {
+            let repository = Some("registry.example/demo/hello".parse().unwrap());
+            let (table, digest, rows_max) = (Table::Transitions, None, 10);
+            let asked = Asked { table, repository, digest, from, rows_max };
+            let page = page_before(&core, &asked, indexed).unwrap();
+            (page.rows.len(), page.end)
+        };
+        assert_eq!(rows(Cursor::default(), end).0, 2);
+        for indexed in 0..end {
+            let (first, at) = rows(Cursor::default(), indexed);
+            assert!(at.position <= indexed, "{at} is behind {indexed}");
+            assert_eq!(first + rows(at, end).0, 2, "{indexed} of {end}");
         }
     }
 

@@ -166,9 +166,10 @@ fn intake_status(error: &IntakeError) -> Status {
             _ => status::unavailable(error),
         },
         IntakeError::Store(store) => store_status(store),
-        IntakeError::Layout(_) | IntakeError::Spec(_) | IntakeError::Evidence(_) => {
-            status::malformed(error)
-        }
+        IntakeError::Layout(_)
+        | IntakeError::Spec(_)
+        | IntakeError::Evidence(_)
+        | IntakeError::TooMuchEvidence { .. } => status::malformed(error),
         IntakeError::Policy(_) => status::precondition(error),
     }
 }

@@ -6,8 +6,8 @@
 use super::{Core, peer, refusal_status, store_status};
 use crate::{
     daemon::wall,
-    journal::{Kind, NewRecord},
-    queue::{Event, Reply, Report, Role, Said, Submission},
+    journal::{BODY_BYTES_MAX, Kind, NewRecord},
+    queue::{Event, Reply, Report, Role, Said, Submission, model::NAME_BYTES_MAX},
     store::nothing,
 };
 use attest::{
@@ -86,6 +86,13 @@ fn report(
     message: &v1::SyncRequest,
 ) -> Result<Report, Status> {
     let capabilities = message.capabilities.clone().unwrap_or_default();
+    let names = capabilities.architectures.iter().chain(&capabilities.rebuilders);
+    if let Some(found) = names.map(String::len).find(|bytes| *bytes > NAME_BYTES_MAX) {
+        return Err(status::malformed(format!(
+            "expected names of at most {NAME_BYTES_MAX} bytes for architectures and rebuilders, \
+             found one of {found}"
+        )));
+    }
     let mut leases = Vec::new();
     for held in message.leases.iter().take(1024) {
         leases.push(convert::lease(&held.lease, held.fence)?);
@@ -201,7 +208,15 @@ impl WorkerService for Workers {
         }
         let (job, lease) = (submission.job, submission.lease);
         self.about_the_job(&observation)?;
-        let filed = self.core.store.complete(submission, message.envelope.clone()).await;
+        // As it is read, without what a reader skips: blanks, and keys that nobody knows.
+        let stored = envelope.to_json();
+        if stored.len() > BODY_BYTES_MAX {
+            let found = stored.len();
+            return Err(status::malformed(format!(
+                "expected an observation of at most {BODY_BYTES_MAX} bytes, found {found}"
+            )));
+        }
+        let filed = self.core.store.complete(submission, stored).await;
         let filed = filed.map_err(|e| store_status(&e))?;
         self.keep_explanation(&observation, message.explanation).await;
         self.core.metrics.observed();
@@ -338,6 +353,11 @@ impl Workers {
         if bytes.is_empty() || bytes.len() > EXPLANATION_BYTES_MAX {
             return;
         }
+        // JSON text holds no zero byte, so nothing in it looks like a frame of the journal.
+        if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() {
+            tracing::warn!(job.id = %observation.job, "an explanation is not JSON");
+            return;
+        }
         if wanted != Some(Digest::of(&bytes)) {
             tracing::warn!(job.id = %observation.job, "an explanation is not the one that was signed");
             return;
@@ -349,5 +369,26 @@ impl Workers {
                 tracing::warn!(%error, "an explanation could not be kept");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_a_report_have_a_length() {
+        let said = |name: String| {
+            let capabilities = v1::Capabilities {
+                architectures: vec!["amd64".into(), name],
+                ..v1::Capabilities::default()
+            };
+            let message =
+                v1::SyncRequest { capabilities: Some(capabilities), ..v1::SyncRequest::default() };
+            report(WorkerId(Digest::of(b"w")), "acme".parse().unwrap(), &message)
+        };
+        assert!(said("x".repeat(NAME_BYTES_MAX)).is_ok());
+        let refused = said("x".repeat(NAME_BYTES_MAX + 1)).unwrap_err();
+        assert!(refused.message().contains("found one of 65"), "{refused}");
     }
 }

@@ -351,3 +351,49 @@ fn transitions_that_do_not_fit_are_errors() {
         assert!(Job::fold(Some(state.clone()), &other).is_err());
     }
 }
+
+#[test]
+fn a_job_without_a_recipe_is_judged_and_offered_to_nobody() {
+    let mut rig = Rig::new();
+    let spec = JobSpec::new(spec("a", 2).subject, vec![], "apko", 0, 2, HOUR).unwrap();
+    rig.announce_as(spec.clone(), "ci", Class::Push);
+    let due = |effects: &[Effect]| {
+        let judges = |effect: &&Effect| matches!(effect, Effect::Judge { due: Due::NoRecipe, job, .. } if *job == spec.id);
+        effects.iter().filter(judges).count()
+    };
+    assert_eq!((due(&rig.effects), rig.offers(1).len()), (1, 0));
+    // A stop between the announcement and its judgement: it is due again.
+    let state = rig.job(spec.id);
+    assert_eq!(state.place(), Place::Active, "it comes back at a start");
+    let mut after = Queue::new(Limits::default(), Totals::default(), Millis(rig.now));
+    let loaded = after.load(state, Millis(rig.now));
+    assert_eq!(due(loaded.as_slice()), 1);
+    rig.pass(MINUTE);
+    assert_eq!(due(&rig.effects), 1, "and again, until somebody judged it");
+    let judged = Event::Judged {
+        job: spec.id,
+        attempt: attest::id::Attempt(1),
+        answers: 0,
+        outcome: "untrusted".into(),
+        need: Need::Enough,
+    };
+    rig.apply(judged);
+    assert_eq!(rig.job(spec.id).due(), None);
+}
+
+#[test]
+fn a_tick_leaves_to_the_next_what_is_more_than_a_group_of_the_journal() {
+    let mut rig = Rig::with(Limits { effects_per_tick_max: 2, ..Limits::default() });
+    for name in ["a", "b", "c", "d", "e"] {
+        rig.announce(name, 1);
+    }
+    assert_eq!(rig.offers(1).len() + rig.offers(2).len(), 5);
+    // Every offer lapses in the same moment.
+    rig.now += MINUTE;
+    let mut lapsed = Vec::new();
+    for _ in 0..3 {
+        rig.apply(Event::Tick);
+        lapsed.push(rig.effects.iter().filter(|e| matches!(e, Effect::Journal(_))).count());
+    }
+    assert_eq!(lapsed, [2, 2, 1]);
+}

@@ -172,7 +172,7 @@ fn the_route_with_the_most_jobs_in_memory_gives_first() {
     let second = spec("b", 1);
     rig.announce_as(second.clone(), "ci", Class::Push);
     let subject = Subject { platform: Platform::linux("arm64"), ..spec("c", 1).subject };
-    let late = JobSpec::new(subject, vec![], "apko", 0, 1, 3_600_000).unwrap();
+    let late = JobSpec::new(subject, vec![Digest::of(b"recipe")], "apko", 0, 1, 3_600_000).unwrap();
     rig.announce_as(late.clone(), "ci", Class::Backfill);
     assert_eq!(rig.queue.overflow(|_| true), Some(second.id), "the other is alone on its route");
     assert_eq!(
