@@ -398,6 +398,74 @@ async fn a_repository_without_discovery_gives_no_key_and_is_not_gone() {
     }
 }
 
+/// What lies where the keys should be is no fact about an image: never a gap, whatever it is, and
+/// nothing of it is repeated. A document of a repository can't make this machine read its own files.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_discovery_says_nothing_about_an_image() {
+    const SECRET: &str = "s3cret-of-this-machine";
+    let page: Damage<'_> = &|path: &Path| fs::write(path, b"<html>back soon</html>").unwrap();
+    let text: Damage<'_> = &|path: &Path| fs::write(path, format!("{SECRET:?}")).unwrap();
+    let local: Damage<'_> = &|path: &Path| {
+        let secret = path.with_file_name("secret.json");
+        fs::write(&secret, format!(r#"{{"keys":{SECRET:?}}}"#)).unwrap();
+        fs::write(path, json!({ "jwks_uri": secret }).to_string()).unwrap();
+    };
+    let by_url: Damage<'_> = &|path: &Path| {
+        let secret = path.with_file_name("secret.json");
+        fs::write(&secret, format!(r#"{{"keys":{SECRET:?}}}"#)).unwrap();
+        let uri = format!("file://{}", secret.display());
+        fs::write(path, json!({ "jwks_uri": uri }).to_string()).unwrap();
+    };
+    let at = "os/apk-configuration";
+    let damages = [(at, page), (at, text), (at, local), (at, by_url)];
+    for (place, damage) in damages.into_iter().chain([("jwks.json", page), ("jwks.json", text)]) {
+        let work = tempfile::tempdir().unwrap();
+        let mut workshop = workshop(work.path(), policy(true, None));
+        let one = |folder: &Path| damage(&folder.join(place));
+        workshop.places = Arc::new(broken_mirror(&work.path().join("mirror"), &one));
+        let (image, recipe) = published(&workshop, "hello").await;
+        let Answer::Operational(why) = tried(&workshop, &image, &recipe).await.answer else {
+            panic!("{place}: not an error of today")
+        };
+        assert!(!why.contains(SECRET), "{why}");
+    }
+}
+
+/// A key that discovery names and nobody vouches for is unknown, not planted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_refused_is_a_gap_and_so_is_any_where_discovery_names_no_keys() {
+    let jwks = |folder: &Path| folder.join("jwks.json");
+    let path = jwks(&fixture::fixtures().join("packages"));
+    let mut set: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let mut second = set["keys"][0].clone();
+    second["kid"] = json!("second");
+    let n = second["n"].as_str().unwrap().to_owned();
+    second["n"] = json!(format!("{}AAAA{}", &n[..40], &n[44..]));
+    set["keys"].as_array_mut().unwrap().push(second);
+    let keys = rebuild::apk::key::keys_from_jwks(set.to_string().as_bytes()).unwrap();
+    let (name, bytes) = (keys[1].name().to_owned(), keys[1].file().to_vec());
+    let place = format!("etc/apk/keys/{name}");
+    let with_second = |tar| with_file(tar, &place, 0o644, &bytes);
+    let both = |folder: &Path| fs::write(jwks(folder), set.to_string()).unwrap();
+    let as_published = |_: &Path| {};
+    let silent = |folder: &Path| fs::write(folder.join("extras/apk-configuration"), "{}").unwrap();
+    let cases: [(&str, Damage<'_>, &str); 3] = [
+        ("refused", &both, "gap keys"),
+        ("planted", &as_published, "diverged"),
+        ("no jwks_uri", &silent, "gap keys"),
+    ];
+    for (name, damage, expected) in cases {
+        let work = tempfile::tempdir().unwrap();
+        let mut workshop = workshop(work.path(), policy(true, None));
+        let case = if name == "no jwks_uri" { "web" } else { "hello" };
+        workshop.places = Arc::new(broken_mirror(&work.path().join("mirror"), damage));
+        let (_, recipe) = published(&workshop, case).await;
+        let alter = Alter { tar: &with_second, config: &as_it_is };
+        let image = altered(&workshop, case, &alter).await;
+        assert_eq!(said(&tried(&workshop, &image, &recipe).await), expected, "{name}");
+    }
+}
+
 /// Every package is proven by its own signature; the order is not the resolver's any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_index_the_order_is_a_hint_and_never_trusted_in_silence() {

@@ -10,7 +10,7 @@ use super::{
     order::GivenOrder, recipe::RecipeFile, repository::BuildRepository,
 };
 use crate::material::{
-    Material, PackageProof, largest_first,
+    Material, Origins, PackageProof, largest_first,
     packages::{Shelf, VerifiedIndex},
 };
 use attest::{Gap, GapCode};
@@ -96,6 +96,7 @@ impl Job<'_> {
             keys: &self.keys.of(name).keys,
             spool: &self.tools.work,
             escrow_local: false,
+            origins: Origins::AlsoLocal,
         }
     }
 

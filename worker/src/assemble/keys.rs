@@ -160,7 +160,7 @@ impl AssemblyKeys {
         let found = Keys::discover(&policy, &tools.places, &repositories).await?;
         if let Some(refused) = found.refused.first() {
             return Err(MaterialError::Unproven {
-                uri: refused.clone(),
+                uri: refused.uri.clone(),
                 problem: "a key that did not come over TLS from its repository's own host or \
                           one that the policy lists"
                     .into(),

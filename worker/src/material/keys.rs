@@ -61,8 +61,8 @@ pub struct Keys {
     /// Every key that discovery gave or the policy listed, by file name; of the archived ones those
     /// whose names nobody gives today.
     pub known: BTreeMap<String, DiscoveredKey>,
-    /// Keys that discovery gave and nobody vouches for: where they were, with their names.
-    pub refused: Vec<String>,
+    /// Keys that discovery gave and nobody vouches for.
+    pub refused: Vec<RefusedKey>,
     /// Release lists that keys came from, with their bytes.
     pub lists: Vec<(Material, Vec<u8>)>,
     complete: bool,
@@ -75,17 +75,29 @@ pub struct Keys {
     retired: BTreeSet<String>,
 }
 
-/// What is known of keys that discovery does not give today.
+/// A key that discovery gave and nobody vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedKey {
+    /// Where it was.
+    pub uri: String,
+    /// Its file name.
+    pub name: String,
+    /// The digest of its file.
+    pub pin: Digest,
+}
+
+/// What is known of keys that discovery does not give today, or gives and nobody vouches for.
 #[derive(Debug, Clone, Default)]
 pub struct OtherKeys {
     /// True if every repository's list is said to be complete and was there: a key in the image that
     /// nobody gave is then a divergence, otherwise a gap.
     pub complete: bool,
-    /// The policy's pins of keys that nobody gave today. One of them was given on another day: in
-    /// an image it is no divergence.
+    /// The policy's pins of keys that nobody gave today, and the keys that were refused. One of the
+    /// first was given on another day, one of the second today: in an image it is no divergence.
     pub pins: BTreeSet<Digest>,
-    /// File names of keys that a release list calls deprecated: given until some day before.
-    pub retired: BTreeSet<String>,
+    /// File names of keys that a release list calls deprecated, given until some day before, and of
+    /// keys that were refused: an image may have the right one of that name.
+    pub names: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -126,11 +138,17 @@ impl Keys {
     /// What an image may hold beside these keys.
     pub fn others(&self) -> OtherKeys {
         let given: BTreeSet<Digest> = self.known.values().map(|known| known.key.pin()).collect();
-        OtherKeys {
+        let refused = self.refused.iter().filter(|key| !given.contains(&key.pin));
+        let mut others = OtherKeys {
             complete: self.complete && self.silent.is_empty(),
             pins: self.pins.difference(&given).copied().collect(),
-            retired: self.retired.clone(),
+            names: self.retired.clone(),
+        };
+        for RefusedKey { name, pin, .. } in refused {
+            others.names.insert(name.clone());
+            others.pins.insert(*pin);
         }
+        others
     }
 
     /// Adds the keys that Alpine's release list names today for those of these repositories that
@@ -165,7 +183,8 @@ impl Keys {
             for listed in found.keys {
                 let Some(verified_by) = listed.verified_by else {
                     whole = false;
-                    self.refused.push(listed.uri);
+                    let (name, pin) = (listed.key.name().to_owned(), listed.key.pin());
+                    self.refused.push(RefusedKey { uri: listed.uri, name, pin });
                     continue;
                 };
                 let (name, file) = (listed.key.name().to_owned(), listed.key.file().to_vec());
@@ -281,11 +300,20 @@ impl Keys {
             read => read?,
         };
         let parsed: AlpineConfiguration =
-            serde_json::from_slice(&bytes).map_err(|error| MaterialError::Unproven {
+            serde_json::from_slice(&bytes).map_err(|error| MaterialError::Unavailable {
                 uri: uri.clone(),
-                problem: format!("expected JSON with a jwks_uri: {error}"),
+                // Not the parser's words: they quote what it found.
+                problem: format!(
+                    "expected JSON with a jwks_uri, found something else at line {}, column {}",
+                    error.line(),
+                    error.column()
+                ),
             })?;
-        let Some(jwks_uri) = parsed.jwks_uri.filter(|u| !u.is_empty()) else { return Ok(()) };
+        let Some(jwks_uri) = parsed.jwks_uri.filter(|u| !u.is_empty()) else {
+            // Whoever serves this has keys and does not say where: the list is not complete.
+            self.complete = false;
+            return Ok(());
+        };
         let (bytes, from) = match places.read(&jwks_uri, JWKS_BYTES_MAX as u64).await {
             Err(MaterialError::Gone { .. }) => {
                 self.complete = false;
@@ -293,8 +321,11 @@ impl Keys {
             }
             read => read?,
         };
-        let unproven = |problem: String| MaterialError::Unproven { uri: jwks_uri.clone(), problem };
-        let found = keys_from_jwks(&bytes).map_err(|error| unproven(error.to_string()))?;
+        // A page of maintenance, or what else is no set of keys, says nothing about the image.
+        let found = keys_from_jwks(&bytes).map_err(|error| MaterialError::Unavailable {
+            uri: jwks_uri.clone(),
+            problem: error.to_string(),
+        })?;
         let own_host = host(&jwks_uri).is_some() && host(&jwks_uri) == host(repository);
         // Others may publish at a listed host, too: the repository itself must name the place.
         let told = told_by == uri && uri.starts_with("https://");
@@ -308,7 +339,8 @@ impl Keys {
                 Some(host) if over_tls => Vouched::ListedHost(host.clone()),
                 _ => {
                     // A key that nobody vouches for is not taken; what it signs stays unproven.
-                    self.refused.push(format!("{jwks_uri}#{}", key.name()));
+                    let (name, pin) = (key.name().to_owned(), key.pin());
+                    self.refused.push(RefusedKey { uri: format!("{jwks_uri}#{name}"), name, pin });
                     continue;
                 }
             };

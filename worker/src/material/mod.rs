@@ -18,10 +18,10 @@ pub mod unpacked;
 mod unpacking;
 
 pub use key_archive::{ArchivedKey, Vouched};
-pub use keys::{DiscoveredKey, Given, Keys, OtherKeys};
+pub use keys::{DiscoveredKey, Given, Keys, OtherKeys, RefusedKey};
 pub use largest_first::largest_first;
 pub use packages::{Gathered, PackageProof, PackageRequest};
-pub use place::{Found, Places};
+pub use place::{Found, Origins, Places};
 pub use store::{ContentStore, StoreError};
 
 use attest::{Digest, Gap, GapCode};

@@ -8,8 +8,8 @@
 //! withdrawn later can still be rebuilt.
 
 use super::{
-    ContentStore, Material, MaterialError, Places, keys::Keys, largest_first, spool::FileSpool,
-    store::BlobRecord, unpacking::Unpacking,
+    ContentStore, Material, MaterialError, Origins, Places, keys::Keys, largest_first,
+    spool::FileSpool, store::BlobRecord, unpacking::Unpacking,
 };
 use attest::Digest;
 use rebuild::{
@@ -131,6 +131,8 @@ pub struct Shelf<'a> {
     pub spool: &'a Path,
     /// Files of this machine go into the store too.
     pub escrow_local: bool,
+    /// Where repositories and packages may be.
+    pub origins: Origins,
 }
 
 impl Shelf<'_> {
@@ -174,7 +176,7 @@ impl Shelf<'_> {
     /// Reads an index; `signed` is false only where a person said that signatures do not count.
     pub async fn index(&self, base: &str, signed: bool) -> Result<VerifiedIndex, MaterialError> {
         let uri = format!("{base}/APKINDEX.tar.gz");
-        let (bytes, from) = self.places.read(&uri, INDEX_BYTES_MAX).await?;
+        let (bytes, from) = self.places.read_from(&uri, self.origins, INDEX_BYTES_MAX).await?;
         let digest = Digest::of(&bytes);
         let ring = self.keys.ring_of(base);
         let read = blocking(move || {
@@ -343,7 +345,7 @@ impl Shelf<'_> {
             uri: uri.to_owned(),
             limits,
         };
-        match self.places.open(uri, limits.gzip.compressed_bytes_max).await {
+        match self.places.open(uri, self.origins, limits.gzip.compressed_bytes_max).await {
             Ok(found) => {
                 let escrow = !found.local || self.escrow_local;
                 let from = found.from.clone();

@@ -2,17 +2,30 @@
 //!
 //! Invariant: the first source that has it is used; a complete mirror that lacks it is a definite
 //! answer, any other source that fails is an operational error, unless a later one has it. A URI
-//! can't name a file outside a mirror's folder.
+//! can't name a file outside a mirror's folder, and no file of this machine at all unless the caller
+//! says that it comes from the person who calls ([`Origins::AlsoLocal`]). Only regular files are
+//! read, and none is waited for.
 
 use super::MaterialError;
 use attest::policy::Mirror;
+use nix::fcntl::OFlag;
 use oci::{NetworkPolicy, fetch::Fetcher};
 use std::{
     fs::File,
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 use url::Url;
+
+/// Where a URI itself may lead; mirrors are the policy's, and may be folders in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origins {
+    /// Over the network: what recipes and fetched documents name.
+    Network,
+    /// To files of this machine, too: what the person who calls names.
+    AlsoLocal,
+}
 
 /// Knows the mirrors and may speak to the network.
 pub struct Places {
@@ -48,8 +61,16 @@ impl Places {
 
     /// Opens a material for reading. `Gone` only where a complete mirror or the origin itself says
     /// so.
-    pub async fn open(&self, uri: &str, bytes_max: u64) -> Result<Found, MaterialError> {
+    pub async fn open(
+        &self,
+        uri: &str,
+        origins: Origins,
+        bytes_max: u64,
+    ) -> Result<Found, MaterialError> {
         check_components(uri)?;
+        if origins == Origins::Network {
+            check_scheme(uri)?;
+        }
         let mut looked_at = Vec::new();
         let mut gone = false;
         let mut problem = None;
@@ -84,13 +105,23 @@ impl Places {
         }
     }
 
-    /// The whole material in memory.
+    /// The whole material in memory, by a URI that leads over the network.
     pub async fn read(
         &self,
         uri: &str,
         bytes_max: u64,
     ) -> Result<(Vec<u8>, String), MaterialError> {
-        let Found { from, bytes, .. } = self.open(uri, bytes_max).await?;
+        self.read_from(uri, Origins::Network, bytes_max).await
+    }
+
+    /// The whole material in memory.
+    pub async fn read_from(
+        &self,
+        uri: &str,
+        origins: Origins,
+        bytes_max: u64,
+    ) -> Result<(Vec<u8>, String), MaterialError> {
+        let Found { from, bytes, .. } = self.open(uri, origins, bytes_max).await?;
         let label = uri.to_owned();
         let read = tokio::task::spawn_blocking(move || {
             let mut all = Vec::new();
@@ -144,7 +175,9 @@ fn folder_path(place: &str) -> Option<PathBuf> {
 /// Opens a file. `complete`: the folder of a mirror that is said to have everything.
 fn open_file(path: &Path, complete: Option<&Path>) -> Result<Answer, MaterialError> {
     let shown = path.display().to_string();
-    match File::open(path) {
+    // Without O_NONBLOCK a pipe would hold this thread until somebody writes into it.
+    let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    match opened {
         Ok(file) if file.metadata().is_ok_and(|m| m.is_file()) => {
             let from = format!("file://{shown}");
             Ok(Answer::Has(Found { from, bytes: Box::new(file), local: true }))
@@ -161,6 +194,16 @@ fn open_file(path: &Path, complete: Option<&Path>) -> Result<Answer, MaterialErr
         }
         Err(error) => Err(unavailable(&shown, &error)),
     }
+}
+
+/// Refuses what does not lead over the network. That is a defect of the document that names it, and
+/// says nothing about an image.
+fn check_scheme(uri: &str) -> Result<(), MaterialError> {
+    if Url::parse(uri).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+        return Ok(());
+    }
+    let uri: String = uri.chars().take(300).collect();
+    Err(unavailable(&uri, &"expected a URL that begins with https:// or http://"))
 }
 
 /// Refuses what could climb out of a mirror's folder or hide what is asked for.
@@ -214,6 +257,27 @@ mod tests {
         std::fs::write(point.join("b"), b"x").unwrap();
         let gone = ask().await.unwrap_err();
         assert!(matches!(gone, MaterialError::Gone { .. }), "{gone}");
+    }
+
+    #[tokio::test]
+    async fn files_of_this_machine_only_for_the_one_who_calls() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("secret");
+        std::fs::write(&secret, b"s").unwrap();
+        let places = Places::new(Vec::new(), &NetworkPolicy::default()).unwrap();
+        let plain = secret.to_str().unwrap().to_owned();
+        for uri in [plain.clone(), format!("file://{plain}"), "ftp://a.test/x".to_owned()] {
+            let refused = places.read(&uri, 10).await.unwrap_err();
+            assert!(refused.gap().is_none(), "{refused}");
+            assert!(refused.to_string().contains("https://"), "{refused}");
+        }
+        let read = places.read_from(&plain, Origins::AlsoLocal, 10).await.unwrap();
+        assert_eq!(read.0, b"s");
+        // A pipe that nobody writes into is no file, and is not waited for.
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let refused = places.read_from(pipe.to_str().unwrap(), Origins::AlsoLocal, 10).await;
+        assert!(refused.unwrap_err().to_string().contains("expected a file"));
     }
 
     #[tokio::test]

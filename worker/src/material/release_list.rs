@@ -39,8 +39,14 @@ struct ListedKey {
 impl ReleaseList {
     /// Reads the list.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let wrong = |e| format!("expected Alpine's list of releases as JSON: {e}");
-        serde_json::from_slice(bytes).map_err(wrong)
+        // Not the parser's words: they quote what it found.
+        serde_json::from_slice(bytes).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            format!(
+                "expected Alpine's list of releases as JSON, found something else at line {line}, \
+                 column {column}"
+            )
+        })
     }
 
     /// The keys of these branches for an architecture in apk's words, each once, in the list's
@@ -60,6 +66,7 @@ impl ReleaseList {
             let since = key.deprecated_since.as_deref().filter(|since| !since.is_empty());
             if let Some(since) = since {
                 if !is_day(since) {
+                    let since: String = since.chars().take(40).collect();
                     return Err(format!("expected a day like 2026-11-26, found {since:?}"));
                 }
                 // From the first moment of that day on.

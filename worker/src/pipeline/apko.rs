@@ -18,7 +18,9 @@ use super::{
     verify::{Fetched, Progress, VerifyOptions},
 };
 use crate::{
-    material::{Gathered, Keys, MaterialError, OtherKeys, PackageRequest, packages::Shelf},
+    material::{
+        Gathered, Keys, MaterialError, Origins, OtherKeys, PackageRequest, packages::Shelf,
+    },
     report::PlatformReport,
 };
 use attest::{Gap, GapCode, Platform, recipe::Recipe};
@@ -182,6 +184,7 @@ async fn gather(
         keys: &keys,
         spool: published.folder.path(),
         escrow_local: true,
+        origins: Origins::Network,
     };
     let mut gathered = shelf.gather(&repositories, &arch, &wanted).await?;
     gathered.materials.extend(keys.lists.iter().map(|(material, _)| material.clone()));

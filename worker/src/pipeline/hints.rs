@@ -199,8 +199,9 @@ pub fn keys(keys: &Keys, clues: &Clues) -> KeyChoice {
 }
 
 /// The gap of an image that differs in nothing but keys that no listed source vouches for: where the
-/// lists are not complete; where they are, only for keys that the policy pins or a release list
-/// calls deprecated, which discovery gave on another day. None where anything else differs, or where
+/// lists are not complete; where they are, only for keys that the policy pins, that a release list
+/// calls deprecated, which discovery gave on another day, or that it gives today and that were
+/// refused. None where anything else differs, or where
 /// what was added is not just as discovery would have put it there: the file of a key, readable,
 /// without privileges.
 pub fn only_unknown_keys(
@@ -216,7 +217,7 @@ pub fn only_unknown_keys(
         let name = path.strip_prefix(KEYS_FOLDER).and_then(|rest| rest.strip_prefix('/'));
         let seen = name.and_then(|name| Some((name, clues.keys.get(name)?)));
         seen.is_some_and(|(name, seen)| {
-            let of_another_day = others.pins.contains(&seen.pin) || others.retired.contains(name);
+            let of_another_day = others.pins.contains(&seen.pin) || others.names.contains(name);
             seen.plain && (!others.complete || of_another_day)
         })
     };

@@ -36,7 +36,10 @@ pub fn keys_from_jwks(bytes: &[u8]) -> Result<Vec<PublicKey>, KeyError> {
     if bytes.len() > JWKS_BYTES_MAX {
         return Err(bad(format!("more than {JWKS_BYTES_MAX} bytes")));
     }
-    let set: KeySet = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
+    let set: KeySet = serde_json::from_slice(bytes).map_err(|error| {
+        // Not the parser's words: they quote what it found.
+        bad(format!("something else at line {}, column {}", error.line(), error.column()))
+    })?;
     if set.keys.len() > KEYS_MAX {
         return Err(bad(format!("more than {KEYS_MAX} keys")));
     }
