@@ -9,3 +9,4 @@ pub mod apko;
 pub mod compare;
 pub mod go;
 pub mod source;
+pub mod threads;

@@ -466,6 +466,132 @@ async fn a_key_that_was_refused_is_a_gap_and_so_is_any_where_discovery_names_no_
     }
 }
 
+/// All architectures' files are signed by the same keys: a source that has one's in the place of
+/// another's, with or without its index, is damaged or lies. It accuses nobody, and no package is
+/// "withdrawn" by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_architectures_files_are_an_error_never_a_verdict() {
+    let swap = |folder: &Path| {
+        for repository in ["os", "extras"] {
+            let folder = folder.join(repository);
+            fs::rename(folder.join("x86_64"), folder.join("x")).unwrap();
+            fs::rename(folder.join("aarch64"), folder.join("x86_64")).unwrap();
+            fs::rename(folder.join("x"), folder.join("aarch64")).unwrap();
+        }
+    };
+    let without_indexes = |folder: &Path| {
+        swap(folder);
+        for repository in ["os", "extras"] {
+            for arch in ["x86_64", "aarch64"] {
+                fs::remove_file(folder.join(repository).join(arch).join("APKINDEX.tar.gz"))
+                    .unwrap();
+            }
+        }
+    };
+    let damages: [Damage<'_>; 2] = [&swap, &without_indexes];
+    for damage in damages {
+        let work = tempfile::tempdir().unwrap();
+        let mut workshop = workshop(work.path(), policy(true, None));
+        workshop.places = Arc::new(broken_mirror(&work.path().join("mirror"), damage));
+        for case in ["hello", "tampered", "withdrawn"] {
+            let (image, recipe) = published(&workshop, case).await;
+            let Answer::Operational(why) = tried(&workshop, &image, &recipe).await.answer else {
+                panic!("{case}: not an error of today")
+            };
+            assert!(why.contains("expected the architecture"), "{case}: {why}");
+        }
+    }
+}
+
+/// A package that no index has is proven by the signature inside it: that is no word about which of
+/// two files of one name and version the image was built from.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_file_of_a_package_without_an_index_is_a_gap_and_with_one_a_divergence() {
+    let other_file = |mut tar: Vec<u8>| {
+        let mark = b"C:Q1";
+        let at = tar.windows(mark.len()).position(|w| w == mark).unwrap() + mark.len();
+        tar[at] = if tar[at] == b'A' { b'B' } else { b'A' };
+        tar
+    };
+    let program = |tar| with_file(tar, "usr/bin/extra", 0o755, b"#!/bin/sh\n");
+    let gone = |folder: &Path| {
+        fs::remove_file(folder.join("os/x86_64/APKINDEX.tar.gz")).unwrap();
+    };
+    let as_published = |_: &Path| {};
+    let cases: [(Damage<'_>, Alter<'_>, &str); 3] = [
+        (&gone, Alter { tar: &other_file, config: &as_it_is }, "gap unpinned-material"),
+        (&gone, Alter { tar: &program, config: &as_it_is }, "diverged"),
+        (&as_published, Alter { tar: &other_file, config: &as_it_is }, "diverged"),
+    ];
+    for (damage, alter, expected) in cases {
+        let work = tempfile::tempdir().unwrap();
+        let mut workshop = workshop(work.path(), policy(true, None));
+        workshop.places = Arc::new(broken_mirror(&work.path().join("mirror"), damage));
+        let (_, recipe) = published(&workshop, "hello").await;
+        let image = altered(&workshop, "hello", &alter).await;
+        assert_eq!(said(&tried(&workshop, &image, &recipe).await), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repositories_with_a_pin_are_read_and_those_of_a_machine_are_a_gap() {
+    let work = tempfile::tempdir().unwrap();
+    let workshop = workshop(work.path(), policy(true, None));
+    let (image, recipe) = published(&workshop, "web").await;
+    for (address, expected) in [
+        // The image's own list of repositories differs then, and nothing else is in the way.
+        ("@edge https://packages.assay.test/extras", "diverged"),
+        ("/srv/packages", "gap local-context"),
+        ("file:///srv/packages", "gap local-context"),
+        ("@edge", "gap local-context"),
+    ] {
+        let mut recipe = recipe.clone();
+        let repositories = &mut recipe.config["contents"]["repositories"];
+        let list = repositories.as_array_mut().unwrap();
+        list.retain(|one| !one.as_str().unwrap().ends_with("extras"));
+        list.push(json!(address));
+        assert_eq!(said(&tried(&workshop, &image, &recipe).await), expected, "{address}");
+    }
+}
+
+/// `apko build --build-date` with a date before the newest package: only scripts show it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_date_before_the_newest_package_is_a_hint() {
+    let date = b"14000000000\0"; // 2021, in octal
+    let dated = |mut tar: Vec<u8>| {
+        let name = b"usr/lib/apk/db/scripts.tar\0";
+        let outer = tar.chunks(512).position(|block| block.starts_with(name)).unwrap();
+        let mut inner = (outer + 1) * 512;
+        while tar[inner] != 0 {
+            let size = std::str::from_utf8(&tar[inner + 124..inner + 135]).unwrap();
+            let size = usize::from_str_radix(size, 8).unwrap();
+            tar[inner + 136..inner + 148].copy_from_slice(date);
+            tar[inner + 148..inner + 156].fill(b' ');
+            let sum: u32 = tar[inner..inner + 512].iter().map(|b| u32::from(*b)).sum();
+            tar[inner + 148..inner + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            inner += 512 + size.next_multiple_of(512);
+        }
+        tar
+    };
+    let program = |tar| with_file(dated(tar), "usr/bin/extra", 0o755, b"#!/bin/sh\n");
+    for (hints, alter, expected) in [
+        (ALL_HINTS, Alter { tar: &dated, config: &as_it_is }, "reproduced"),
+        ("", Alter { tar: &dated, config: &as_it_is }, "gap epoch-unknown"),
+        (ALL_HINTS, Alter { tar: &program, config: &as_it_is }, "diverged"),
+    ] {
+        let work = tempfile::tempdir().unwrap();
+        let workshop = workshop(work.path(), policy(true, Some(hints)));
+        let (_, recipe) = published(&workshop, "web").await;
+        let image = altered(&workshop, "web", &alter).await;
+        let attempt = tried(&workshop, &image, &recipe).await;
+        assert_eq!(said(&attempt), expected, "hints {hints:?}");
+        if expected == "reproduced" {
+            let names: Vec<&str> = attempt.hints.iter().map(|hint| hint.name).collect();
+            assert_eq!((names, attempt.epoch), (vec!["epoch"], Some(1_610_612_736)));
+        }
+    }
+}
+
 /// Every package is proven by its own signature; the order is not the resolver's any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_index_the_order_is_a_hint_and_never_trusted_in_silence() {

@@ -117,6 +117,8 @@ pub async fn assemble(
     tools: &AssembleTools,
     progress: &Arc<dyn AssembleProgress>,
 ) -> Result<AssembledImage, AssembleFailure> {
+    rebuild::threads::start(tools.threads)
+        .map_err(|source| AssembleFailure::Io { doing: "starting threads".into(), source })?;
     let behaviour = behaviour(request)?;
     let recipe = RecipeFile::read(request)?;
     let staging = Staging::beside(&request.output)?;

@@ -5,7 +5,7 @@
 //! text of the configuration.
 
 use super::AssembleFailure;
-use rebuild::apko::ImageConfiguration;
+use rebuild::apko::{ImageConfiguration, config::PinnedRepository};
 use std::{collections::BTreeSet, path::Path};
 
 /// One repository of the build.
@@ -31,13 +31,9 @@ pub fn of(
 }
 
 fn parse(text: &str) -> Result<BuildRepository, AssembleFailure> {
-    let (pin, address) = match text.strip_prefix('@') {
-        None => ("", text),
-        Some(rest) => rest.split_once(char::is_whitespace).ok_or_else(|| {
-            AssembleFailure::Usage(format!("expected `@name address`, found repository {text:?}"))
-        })?,
-    };
-    let address = address.trim();
+    let PinnedRepository { pin, address } = PinnedRepository::parse(text).ok_or_else(|| {
+        AssembleFailure::Usage(format!("expected `@name address`, found repository {text:?}"))
+    })?;
     let pin = pin.to_owned();
     if address.contains("://") && !address.starts_with("file://") {
         return Ok(BuildRepository { pin, base: address.to_owned(), local: false });

@@ -5,8 +5,9 @@
 //! parent, limits its own memory before it reads anything foreign, and holds no key.
 //! Invariant: when [`execute`] returns, no process of the job is left running; where one would not
 //! go, nothing is said about the image. Memory is limited for each process by itself, and for all
-//! of them together by a cgroup or, without one, by looking. What the child prints is bounded; what
-//! it does not print in the right form is never trusted. A limit is said to be exceeded only where
+//! of them together by a cgroup or, without one, by looking. What the child prints is read to its
+//! end, so that it never waits for a full pipe, and kept within bounds; what is not in the right form
+//! is never trusted. A limit is said to be exceeded only where
 //! this worker, the process itself or the kernel for this job's own limit found it: a build that
 //! somebody else killed, or that ends with [`NOT_RUN`], is a [`ChildError`], and the lease is given
 //! back.
@@ -15,6 +16,7 @@ use super::{
     cage::{self, Cage},
     observe::Draft,
 };
+use crate::pipeline::apko::NO_THREAD;
 use attest::{Digest, Subject, observation::Outcome};
 use nix::{
     sys::{
@@ -33,14 +35,16 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
 };
 
 /// Largest draft: an explanation of 1,000 events is about 1 MB.
 const DRAFT_BYTES_MAX: u64 = 16 << 20;
-/// How much of what the child says on standard error is kept.
-const STDERR_BYTES_MAX: u64 = 64 << 10;
+/// How much of what the child says on standard error is kept: the last of it.
+const STDERR_BYTES_MAX: usize = 64 << 10;
+/// How much is read from a pipe at once: what a pipe holds.
+const READ_BYTES: usize = 64 << 10;
 
 /// How often the memory of all processes is looked at where no cgroup limits it.
 const LOOK: Duration = Duration::from_millis(500);
@@ -51,6 +55,9 @@ const PARENT: &str = "ASSAY_WORKER_PID";
 /// had no threads, could not write its report. The number is EX_TEMPFAIL of sysexits.h. A build
 /// runs no foreign code, so nothing in an image can bring it about.
 pub const NOT_RUN: u8 = 75;
+
+/// The exit code of a Rust program that panicked.
+const PANICKED: i32 = 101;
 
 /// What the child is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +136,9 @@ pub enum ChildError {
     /// It says itself that it could not do its work here.
     #[error("expected the build to begin and to report: {0}")]
     NotRun(String),
+    /// It prints more than a draft can be.
+    #[error("expected a draft of at most {DRAFT_BYTES_MAX} bytes from the build, found more")]
+    TooLong,
     /// It ended well and said nothing that can be read.
     #[error("expected a draft from the build: {0}")]
     Nonsense(serde_json::Error),
@@ -174,7 +184,7 @@ pub async fn execute(
             Ok(out_of_memory(order, ""))
         }
         Ended::Talked(Ok(told)) => read_draft(told, order),
-        Ended::Talked(Err(error)) => Err(ChildError::Talk(error)),
+        Ended::Talked(Err(error)) => Err(error),
         Ended::Outgrown => Ok(out_of_memory(order, "")),
         Ended::Late => {
             Ok(Draft::failed(Some(Outcome::Timeout { limit_seconds: cap.as_secs() }), None))
@@ -184,7 +194,7 @@ pub async fn execute(
 
 /// How a conversation with a child came to its end.
 enum Ended {
-    Talked(std::io::Result<Told>),
+    Talked(Result<Told, ChildError>),
     Outgrown,
     Late,
 }
@@ -229,40 +239,58 @@ fn start(launcher: &Launcher, order: &Order) -> std::io::Result<Child> {
     command.spawn()
 }
 
-async fn converse(child: &mut Child, cage: &Cage, order: &Order) -> std::io::Result<Told> {
-    let missing = || std::io::Error::other("a pipe is missing");
+async fn converse(child: &mut Child, cage: &Cage, order: &Order) -> Result<Told, ChildError> {
+    let missing = || ChildError::Talk(std::io::Error::other("a pipe is missing"));
     let mut input = child.stdin.take().ok_or_else(missing)?;
     let output = child.stdout.take().ok_or_else(missing)?;
     let errors = child.stderr.take().ok_or_else(missing)?;
     let write = async {
-        let sent = input.write_all(&serde_json::to_vec(order)?).await;
+        let order = serde_json::to_vec(order).map_err(|error| ChildError::Talk(error.into()))?;
+        let sent = input.write_all(&order).await;
         drop(input);
         // A child that died before it read everything shows in its status.
         sent.or_else(|e| match e.kind() {
             std::io::ErrorKind::BrokenPipe => Ok(()),
-            _ => Err(e),
+            _ => Err(ChildError::Talk(e)),
         })
     };
-    let (mut draft, mut said) = (Vec::new(), Vec::new());
-    let (mut output, mut errors) =
-        (output.take(DRAFT_BYTES_MAX + 1), errors.take(STDERR_BYTES_MAX));
     let wait = async {
         let status = child.wait().await;
         // Others may hold the pipes open: what they say is not the child's answer.
         cage.kill();
-        status
+        status.map_err(ChildError::Talk)
     };
-    let (sent, read, heard, status) =
-        tokio::join!(write, output.read_to_end(&mut draft), errors.read_to_end(&mut said), wait);
-    sent?;
-    read?;
-    heard?;
-    let status = status?;
+    // The first error ends it: whoever called ends the child then.
+    let ((), draft, said, status) = tokio::try_join!(write, whole(output), last_of(errors), wait)?;
     Ok(Told { status, draft, said: String::from_utf8_lossy(&said).into_owned() })
 }
 
+/// Everything that a draft may be.
+async fn whole(pipe: impl AsyncRead + Unpin) -> Result<Vec<u8>, ChildError> {
+    let mut draft = Vec::new();
+    let read = pipe.take(DRAFT_BYTES_MAX + 1).read_to_end(&mut draft).await;
+    read.map_err(ChildError::Talk)?;
+    if draft.len() as u64 > DRAFT_BYTES_MAX {
+        return Err(ChildError::TooLong);
+    }
+    Ok(draft)
+}
+
+/// Reads to the end; the last of it.
+async fn last_of(mut pipe: impl AsyncRead + Unpin) -> Result<Vec<u8>, ChildError> {
+    let (mut kept, mut part) = (Vec::new(), vec![0; READ_BYTES]);
+    loop {
+        let read = pipe.read(&mut part).await.map_err(ChildError::Talk)?;
+        if read == 0 {
+            return Ok(kept);
+        }
+        kept.extend_from_slice(part.get(..read).unwrap_or_default());
+        kept.drain(..kept.len().saturating_sub(STDERR_BYTES_MAX));
+    }
+}
+
 fn read_draft(told: Told, order: &Order) -> Result<Draft, ChildError> {
-    if told.status.success() && told.draft.len() as u64 <= DRAFT_BYTES_MAX {
+    if told.status.success() {
         return serde_json::from_slice(&told.draft).map_err(ChildError::Nonsense);
     }
     let last = told.said.lines().last().unwrap_or_default();
@@ -279,6 +307,9 @@ fn read_draft(told: Told, order: &Order) -> Result<Draft, ChildError> {
         }
         Some(signal) => format!("crash-signal-{signal}"),
         None if told.status.code() == Some(i32::from(NOT_RUN)) => {
+            return Err(ChildError::NotRun(last));
+        }
+        None if told.status.code() == Some(PANICKED) && told.said.contains(NO_THREAD) => {
             return Err(ChildError::NotRun(last));
         }
         None => format!("crash-exit-{}", told.status.code().unwrap_or(-1).unsigned_abs()),
@@ -442,6 +473,33 @@ mod tests {
         assert!(matches!(endless, Some(Outcome::Timeout { .. })));
         let nonsense = run("cat >/dev/null; echo nonsense", 60_000).await;
         assert!(matches!(nonsense, Err(ChildError::Nonsense(_))), "{nonsense:?}");
+    }
+
+    #[tokio::test]
+    async fn a_build_that_says_much_is_heard_to_its_end() {
+        // More than is kept and than any pipe holds, before and after the order was read.
+        let much = "head -c 4000000 /dev/zero | tr '\\0' 'x' >&2";
+        let script =
+            format!("{much}; cat >/dev/null; {much}; echo >&2; echo 'the end' >&2; exit 3");
+        let draft = run(&script, 120_000).await.unwrap();
+        let Some(Outcome::BuildFailed { detail, .. }) = draft.outcome else { panic!("{draft:?}") };
+        assert_eq!(detail, "the end");
+        // No draft is this long: an error as soon as it is, though the child goes on.
+        let script = "cat >/dev/null; head -c 17000000 /dev/zero; sleep 600";
+        let draft = run(script, 300_000).await;
+        assert!(matches!(draft, Err(ChildError::TooLong)), "{draft:?}");
+    }
+
+    #[tokio::test]
+    async fn a_build_without_threads_says_nothing_about_the_image() {
+        let script = "cat >/dev/null; echo \"thread 'main' panicked: OS can't spawn worker thread: \
+                      Resource temporarily unavailable (os error 11)\" >&2; exit 101";
+        let draft = run(script, 60_000).await;
+        assert!(matches!(draft, Err(ChildError::NotRun(_))), "{draft:?}");
+        let script =
+            "cat >/dev/null; echo \"thread 'main' panicked: index out of bounds\" >&2; exit 101";
+        let draft = run(script, 60_000).await.unwrap();
+        assert!(matches!(draft.outcome, Some(Outcome::BuildFailed { .. })), "{draft:?}");
     }
 
     #[tokio::test]

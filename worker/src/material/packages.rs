@@ -4,7 +4,8 @@
 //! or the signature inside the file by such a key, for packages that the index has dropped.
 //! Invariant: `Gone` is said only when a verified index lacks the package and no complete source
 //! has the file; a source that did not answer, or whose file is not what its verified index names,
-//! makes the whole answer "unavailable". Every file goes through the content store, so that one
+//! makes the whole answer "unavailable", and so does one that has another architecture's files in
+//! the place of these. Every file goes through the content store, so that one
 //! withdrawn later can still be rebuilt.
 
 use super::{
@@ -18,9 +19,10 @@ use rebuild::{
         key::KeyError,
         package::{Package, PackageLimits},
     },
-    apko::config::architecture,
+    apko::config::{PinnedRepository, architecture},
 };
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -28,6 +30,8 @@ use std::{
 
 /// Largest index file: one of 100,000 packages is about 20 MB compressed.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
+/// What a package for every architecture says.
+const ANY_ARCHITECTURE: &str = "noarch";
 
 /// A package that the recipe names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +47,8 @@ pub struct PackageRequest {
 pub struct VerifiedIndex {
     /// `<repository>/<architecture>`.
     pub base: String,
+    /// The pin of the repository; empty for most.
+    pub pin: String,
     /// Its records.
     pub index: Index,
     /// The index file itself.
@@ -114,6 +120,9 @@ pub struct Gathered {
     pub indexes: Vec<VerifiedIndex>,
     /// Every file that was read, sorted.
     pub materials: Vec<Material>,
+    /// Names of the packages that no verified index has: the signature inside each says who made
+    /// it, not that it is the file of that name and version that a build of another day had.
+    pub unindexed: BTreeSet<String>,
     /// Indexes that are there and could not be used: every package was proven without them, but
     /// what a resolver makes of the others is not what it makes of all.
     pub unread: Arc<[MaterialError]>,
@@ -139,17 +148,18 @@ impl Shelf<'_> {
     /// Fetches, proves and unpacks packages for one architecture (in OCI's words).
     pub async fn gather(
         &self,
-        repositories: &[String],
+        repositories: &[PinnedRepository<'_>],
         arch: &str,
         wanted: &[PackageRequest],
     ) -> Result<Gathered, MaterialError> {
         let arch = architecture::apk(arch);
-        let bases: Vec<String> = repositories.iter().map(|r| format!("{r}/{arch}")).collect();
+        let folders = repositories.iter().map(|r| format!("{}/{arch}", r.address)).collect();
+        let bases = Bases { arch, folders };
         let mut indexes = Vec::new();
         let mut unread = Vec::new();
-        for base in &bases {
-            match self.index(base, true).await {
-                Ok(index) => indexes.push(index),
+        for (base, repository) in bases.folders.iter().zip(repositories) {
+            match self.index(base, true).await.and_then(|index| of_architecture(index, arch)) {
+                Ok(index) => indexes.push(VerifiedIndex { pin: repository.pin.into(), ..index }),
                 Err(error) => unread.push(error),
             }
         }
@@ -160,7 +170,11 @@ impl Shelf<'_> {
         let found = largest_first(wanted, size, one).await?;
         let mut materials: Vec<Material> = indexes.iter().map(|i| i.material.clone()).collect();
         let mut packages = Vec::with_capacity(found.len());
-        for (package, material) in found {
+        let mut unindexed = BTreeSet::new();
+        for Proven { package, material, indexed } in found {
+            if !indexed {
+                unindexed.insert(package.info.name.clone());
+            }
             packages.push(package);
             materials.push(material);
         }
@@ -170,7 +184,7 @@ impl Shelf<'_> {
         for error in &unread {
             tracing::warn!(%error, "an index could not be used");
         }
-        Ok(Gathered { packages, indexes, materials, unread: unread.into() })
+        Ok(Gathered { packages, indexes, materials, unindexed, unread: unread.into() })
     }
 
     /// Reads an index; `signed` is false only where a person said that signatures do not count.
@@ -203,25 +217,28 @@ impl Shelf<'_> {
             }
         })?;
         let material = Material { uri, digest, from, verified_by };
-        Ok(VerifiedIndex { base: base.to_owned(), index, material })
+        Ok(VerifiedIndex { base: base.to_owned(), pin: String::new(), index, material })
     }
 
     async fn package(
         &self,
-        bases: &[String],
+        bases: &Bases<'_>,
         indexes: &[VerifiedIndex],
         unread: &[MaterialError],
         request: &PackageRequest,
         found: Option<(&VerifiedIndex, &IndexEntry)>,
-    ) -> Result<(Arc<Package>, Material), MaterialError> {
+    ) -> Result<Proven, MaterialError> {
         check_request(request)?;
         let Some((verified, record)) = found else {
             return self.by_own_signature(bases, !indexes.is_empty(), unread, request).await;
         };
         let uri = format!("{}/{}", verified.base, record.file_name());
+        check_architecture(&uri, &record.arch, bases.arch)?;
         let index = verified.material.clone();
         let proof = PackageProof::Index { record: Box::new(record.clone()), index, signed: true };
-        self.proven(&uri, &proof).await
+        let (package, material) = self.proven(&uri, &proof).await?;
+        check_architecture(&uri, &package.info.arch, bases.arch)?;
+        Ok(Proven { package, material, indexed: true })
     }
 
     /// Fetches, unpacks and proves one package file.
@@ -259,14 +276,14 @@ impl Shelf<'_> {
     /// For a package that no verified index has: its file may still be there.
     async fn by_own_signature(
         &self,
-        bases: &[String],
+        bases: &Bases<'_>,
         some_index: bool,
         unread: &[MaterialError],
         request: &PackageRequest,
-    ) -> Result<(Arc<Package>, Material), MaterialError> {
+    ) -> Result<Proven, MaterialError> {
         let mut looked_at = Vec::new();
         let mut others: Vec<MaterialError> = Vec::new();
-        for base in bases {
+        for base in &bases.folders {
             let uri = format!("{base}/{}-{}.apk", request.name, request.version);
             let (package, digest, from) = match self.fetch(&uri).await {
                 Ok(fetched) => fetched,
@@ -286,10 +303,16 @@ impl Shelf<'_> {
                 others.push(MaterialError::Unavailable { uri, problem });
                 continue;
             }
+            if let Err(error) = check_architecture(&uri, &package.info.arch, bases.arch) {
+                others.push(error);
+                continue;
+            }
             match package.verify_signature(&self.keys.ring_of(base)) {
                 Ok(signer) => {
                     let verified_by = format!("its own signature by {}", signer.key);
-                    return self.finish(&uri, package, digest, from, verified_by);
+                    let finished = self.finish(&uri, package, digest, from, verified_by);
+                    let (package, material) = finished?;
+                    return Ok(Proven { package, material, indexed: false });
                 }
                 Err(error) => {
                     let problem = format!("not in a verified index, and {error}");
@@ -407,6 +430,43 @@ impl Shelf<'_> {
         let material = Material { uri: uri.to_owned(), digest, from, verified_by };
         Ok((Arc::new(package), material))
     }
+}
+
+/// Where the packages of one architecture, in apk's words, are.
+struct Bases<'a> {
+    arch: &'a str,
+    folders: Vec<String>,
+}
+
+/// A package with what vouches for it.
+struct Proven {
+    package: Arc<Package>,
+    material: Material,
+    indexed: bool,
+}
+
+/// An index, unless it is another architecture's. All are signed alike: a source that has one in the
+/// place of another is damaged or dishonest.
+fn of_architecture(verified: VerifiedIndex, arch: &str) -> Result<VerifiedIndex, MaterialError> {
+    let entries = &verified.index.entries;
+    let other = entries.iter().find(|entry| ![arch, ANY_ARCHITECTURE].contains(&&*entry.arch));
+    if let Some(entry) = other.filter(|_| entries.iter().all(|entry| entry.arch != arch)) {
+        let uri = format!("{}#{}", verified.material.uri, entry.file_name());
+        check_architecture(&uri, &entry.arch, arch)?;
+    }
+    Ok(verified)
+}
+
+/// What is for another architecture is not what the recipe means: its source is damaged or
+/// dishonest, which says nothing about the image.
+fn check_architecture(uri: &str, found: &str, expected: &str) -> Result<(), MaterialError> {
+    if [expected, ANY_ARCHITECTURE].contains(&found) {
+        return Ok(());
+    }
+    let found: String = found.chars().take(40).collect();
+    let problem =
+        format!("expected the architecture {expected} or {ANY_ARCHITECTURE}, found {found:?}");
+    Err(MaterialError::Unavailable { uri: uri.to_owned(), problem })
 }
 
 /// The record of a package in the first index that has one.

@@ -29,14 +29,19 @@ use rebuild::{
     apko::{
         AssembleError, Assembly, AssemblyInput, Behaviour, BuildTimes, Depth, Discard,
         ImageConfiguration, IndexEntry, assemble, behaviour::search::PackageFacts,
+        config::PinnedRepository,
     },
     compare::{Options, Searched, compare},
 };
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::Arc,
     time::{Instant, SystemTime},
 };
+
+/// What a panic says where the system gave no thread (EAGAIN).
+pub(crate) const NO_THREAD: &str = "Resource temporarily unavailable";
 
 /// Rebuilds under one recipe and compares. Never fails: what went wrong is the answer.
 pub async fn attempt(
@@ -84,10 +89,11 @@ async fn fill(
         published_config: published.image.config_digest(),
     };
     std::fs::create_dir_all(&job.folder).map_err(|e| Answer::Operational(e.to_string()))?;
+    rebuild::threads::start(workshop.threads)
+        .map_err(|e| Answer::Operational(format!("expected threads to build with: {e}")))?;
     let started = Instant::now();
     let made = tokio::task::spawn_blocking(move || job.run()).await;
-    let made = made
-        .map_err(|e| Answer::BuildFailed { class: "panic".to_owned(), detail: e.to_string() })??;
+    let made = made.map_err(|e| panicked(&e))??;
     attempt.spent.build = started.elapsed().as_secs_f64();
     progress.phase(&recipe.platform, "comparing");
     let started = Instant::now();
@@ -126,7 +132,7 @@ async fn fill(
     } else {
         let explanation = &built.comparison.explanation;
         let gap = hints::only_unknown_keys(explanation, &clues, &made.other_keys);
-        gap.into_iter().collect()
+        gap.or(made.other_file).into_iter().collect()
     };
     if !gaps.is_empty() {
         attempt.set_aside = Some(built);
@@ -134,6 +140,15 @@ async fn fill(
     }
     attempt.answer = Answer::Built(built);
     Ok(())
+}
+
+/// A panic of the build; one for want of threads is about this machine alone.
+fn panicked(error: &tokio::task::JoinError) -> Answer {
+    let detail = error.to_string();
+    if detail.contains(NO_THREAD) {
+        return Answer::Operational(detail);
+    }
+    Answer::BuildFailed { class: "panic".to_owned(), detail }
 }
 
 /// The typed configuration, or every field that stands in the way.
@@ -156,7 +171,10 @@ async fn gather(
     config: &ImageConfiguration,
     platform: &Platform,
 ) -> Result<(Keys, Gathered), MaterialError> {
-    let repositories = config.repositories_for_build();
+    let written = config.repositories_for_build();
+    let split = split(&written)?;
+    let repositories: BTreeSet<&str> = split.iter().map(|repository| repository.address).collect();
+    let repositories: Vec<String> = repositories.into_iter().map(str::to_owned).collect();
     let mut keys = Keys::discover(&workshop.policy, &workshop.places, &repositories).await?;
     let arch = platform.architecture_with_variant();
     if let Some(list) = &workshop.alpine_releases {
@@ -186,9 +204,20 @@ async fn gather(
         escrow_local: true,
         origins: Origins::Network,
     };
-    let mut gathered = shelf.gather(&repositories, &arch, &wanted).await?;
+    let mut gathered = shelf.gather(&split, &arch, &wanted).await?;
     gathered.materials.extend(keys.lists.iter().map(|(material, _)| material.clone()));
     Ok((keys, gathered))
+}
+
+/// The repositories of a recipe, which others must be able to read.
+fn split(written: &[String]) -> Result<Vec<PinnedRepository<'_>>, MaterialError> {
+    let one = |text| {
+        PinnedRepository::parse(text).filter(PinnedRepository::is_remote).ok_or_else(|| {
+            let detail = format!("repository {text:?} is on the builder's machine, or no address");
+            MaterialError::Gap(Gap::new(GapCode::LocalContext, detail))
+        })
+    };
+    written.iter().map(|text| one(text.as_str())).collect()
 }
 
 /// `name=version` of every package. A bare name repeats a locked one (`s6` of a service bundle).
@@ -283,6 +312,7 @@ struct Made {
     key_materials: Vec<crate::material::Material>,
     other_keys: OtherKeys,
     index_part: IndexPart,
+    other_file: Option<Gap>,
 }
 
 impl Job {
@@ -326,12 +356,17 @@ impl Job {
         (times, vec![UsedHint { name: "epoch", decided: Vec::new() }])
     }
 
-    /// An epoch equal to the newest package's date leaves its mark in scripts only.
+    /// An epoch equal to the newest package's date leaves its mark in scripts only, and so does a
+    /// build date that is older.
     fn explicit(&self, plain: Trial) -> Option<Trial> {
         let created = self.clues.created.map(|c| c.unix());
-        let epoch = created.filter(|_| plain.times.source_date_epoch.is_none())?;
-        let times = BuildTimes { source_date_epoch: Some(Some(epoch)), build_date: None };
-        Some(Trial { times, epoch: Some(epoch) })
+        let created = created.filter(|_| plain.times.source_date_epoch.is_none())?;
+        let older = self.clues.scripts_time.filter(|time| (1..created).contains(time));
+        let times = match older {
+            Some(date) => BuildTimes { source_date_epoch: None, build_date: Some(date) },
+            None => BuildTimes { source_date_epoch: Some(Some(created)), build_date: None },
+        };
+        Some(Trial { times, epoch: Some(older.unwrap_or(created)) })
     }
 
     /// Builds with the behaviour and the times that give the published configuration. Where one
@@ -485,6 +520,7 @@ impl Job {
             key_materials: keys.materials.clone(),
             other_keys: self.keys.others(),
             index_part,
+            other_file: hints::another_file(&self.gathered, &self.clues),
         })
     }
 }

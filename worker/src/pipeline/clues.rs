@@ -6,6 +6,7 @@
 //! be read strictly gives no clue, never an error: the comparison will say what is wrong with it.
 
 use attest::{Digest, time::Timestamp};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::read::GzDecoder;
 use rebuild::{
     apk::tar::{Reader, TarLimits, XATTR_PREFIX},
@@ -18,6 +19,8 @@ use std::{collections::BTreeMap, io::Read};
 const LAYER_BYTES_MAX: u64 = 16 << 30;
 /// Largest installed database: 2,000 packages of 50 files are about 20 MB.
 const DATABASE_BYTES_MAX: u64 = 256 << 20;
+/// Largest `scripts.tar`: 2,000 packages with three scripts of 4 KB each.
+const SCRIPTS_BYTES_MAX: u64 = 64 << 20;
 /// Largest key file that is hashed.
 const KEY_BYTES_MAX: u64 = 64 << 10;
 /// How a key file begins (RFC 7468).
@@ -30,6 +33,10 @@ const KEYS_MAX: usize = 256;
 pub struct Clues {
     /// Package names in the order of the installed database; none where it was not found.
     pub installed: Option<Vec<(String, String)>>,
+    /// What the installed database calls the SHA-1 of each package's control member, by its name.
+    pub checksums: BTreeMap<String, [u8; 20]>,
+    /// The modification time that every member of `scripts.tar` has; none where they differ.
+    pub scripts_time: Option<i64>,
     /// Each file in `etc/apk/keys`, by its name.
     pub keys: BTreeMap<String, SeenKey>,
     /// `created` of the image configuration.
@@ -69,7 +76,13 @@ impl Clues {
             match header.name.as_slice() {
                 b"usr/lib/apk/db/installed" | b"lib/apk/db/installed" => {
                     let text = tar.content(DATABASE_BYTES_MAX).ok()?;
-                    self.installed = Some(package_order(&String::from_utf8_lossy(&text)));
+                    let text = String::from_utf8_lossy(&text);
+                    self.installed = Some(package_order(&text));
+                    self.checksums = checksums(&text);
+                }
+                b"usr/lib/apk/db/scripts.tar" | b"lib/apk/db/scripts.tar" => {
+                    let scripts = tar.content(SCRIPTS_BYTES_MAX).ok()?;
+                    self.scripts_time = one_time(&scripts);
                 }
                 name => {
                     let file = name.strip_prefix(b"etc/apk/keys/").unwrap_or_default();
@@ -111,9 +124,39 @@ fn package_order(database: &str) -> Vec<(String, String)> {
     order
 }
 
+/// `C:Q1…` of each record.
+fn checksums(database: &str) -> BTreeMap<String, [u8; 20]> {
+    let records = database.split("\n\n").filter_map(|record| {
+        let field = |prefix| record.lines().find_map(|line| line.strip_prefix(prefix));
+        let sum = STANDARD.decode(field("C:Q1")?).ok()?;
+        Some((field("P:")?.to_owned(), sum.try_into().ok()?))
+    });
+    records.collect()
+}
+
+/// The modification time of all members of a tar, if it is one.
+fn one_time(bytes: &[u8]) -> Option<i64> {
+    let mut tar = Reader::new(bytes, TarLimits::default());
+    let mut time = None;
+    while let Some(header) = tar.next_entry().ok()? {
+        if time.is_some_and(|time| time != header.mtime) {
+            return None;
+        }
+        time = Some(header.mtime);
+    }
+    time
+}
+
 #[cfg(test)]
 mod tests {
-    use super::package_order;
+    use super::{checksums, package_order};
+
+    #[test]
+    fn checksums_by_name() {
+        let database = "C:Q1AAECAwQFBgcICQoLDA0ODxAREhM=\nP:a\nV:1\n\nP:b\n\nC:Q1AA==\nP:c\n";
+        let sums: Vec<_> = checksums(database).into_iter().collect();
+        assert_eq!(sums, [("a".to_owned(), std::array::from_fn(|i| i as u8))]);
+    }
 
     #[test]
     fn names_and_versions_in_order() {

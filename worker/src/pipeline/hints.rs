@@ -154,7 +154,7 @@ fn resolved(gathered: &Gathered, config: &ImageConfiguration, rules: Rules) -> O
     let repositories: Vec<Repository<'_>> = gathered
         .indexes
         .iter()
-        .map(|verified| Repository { pin: "", entries: &verified.index.entries })
+        .map(|verified| Repository { pin: &verified.pin, entries: &verified.index.entries })
         .collect();
     let mut world = config.contents.packages.clone();
     world.sort();
@@ -196,6 +196,23 @@ pub fn keys(keys: &Keys, clues: &Clues) -> KeyChoice {
         materials.push(known.material.clone());
     }
     KeyChoice { files, hinted, materials }
+}
+
+/// The gap of an image that says of a package which no verified index has that it has another file
+/// than the one that was found: the same name and version, signed by the same key, but not the
+/// input of its build. Where an index has a package, that says which file is meant.
+pub fn another_file(gathered: &Gathered, clues: &Clues) -> Option<Gap> {
+    let mut unindexed =
+        gathered.packages.iter().filter(|package| gathered.unindexed.contains(&package.info.name));
+    let other = unindexed.find(|package| {
+        clues.checksums.get(&package.info.name).is_some_and(|sum| *sum != package.control_sha1)
+    })?;
+    let detail = format!(
+        "{}: no verified index has it, it was proven by the signature inside the file that was \
+         found, and the image says that it has another file of that name and version",
+        other.label()
+    );
+    Some(Gap::new(GapCode::UnpinnedMaterial, detail))
 }
 
 /// The gap of an image that differs in nothing but keys that no listed source vouches for: where the

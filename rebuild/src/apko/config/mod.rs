@@ -12,10 +12,12 @@ mod line_breaks;
 pub mod lock;
 pub mod lockfile;
 mod merge;
+mod repository;
 pub mod yaml;
 
 pub use lock::{Extras, Lock, LockedPackage};
 pub use lockfile::{LockPackage, Lockfile};
+pub use repository::PinnedRepository;
 
 use attest::Gap;
 use decode::record;

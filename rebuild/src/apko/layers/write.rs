@@ -146,12 +146,19 @@ pub fn write_layers(
             *results[*layer].lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
         }
     };
-    std::thread::scope(|scope| {
+    let spawned = std::thread::scope(|scope| {
         for _ in 1..at_once {
-            scope.spawn(work);
+            let thread = std::thread::Builder::new().name("layer".to_owned());
+            if let Err(error) = thread.spawn_scoped(scope, work) {
+                // Nobody needs what the others write.
+                next.store(order.len(), Ordering::Relaxed);
+                return Err(error);
+            }
         }
         work();
+        Ok(())
     });
+    spawned.map_err(|source| AssembleError::Io { doing: "starting threads".into(), source })?;
     let mut written = Vec::with_capacity(plans.len());
     let mut unfinished = false;
     for result in results {

@@ -1,0 +1,52 @@
+//! The threads that a build shares.
+//!
+//! Invariant: they are started before they are needed, so that a machine that gives none is an error
+//! of this machine. Started by the first use, they would be a panic in the middle of a build.
+
+use std::{error::Error, io};
+
+/// Starts the threads that packages are read, and images compared, on. The first call of a process
+/// says how many there are; another finds them running.
+pub fn start(threads: usize) -> io::Result<()> {
+    let built = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global();
+    match built {
+        // Only what the system said has a source: anything else is that they run.
+        Err(error) if error.source().is_some() => Err(io::Error::other(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::start;
+    use std::process::Command;
+
+    /// More than fit into the memory that the test below leaves: stacks of 2 MiB each.
+    const TOO_MANY: usize = 4096;
+
+    #[test]
+    #[ignore = "a child of the test about threads, not a test"]
+    fn without_threads() {
+        if std::env::var_os("ASSAY_TEST_CHILD").is_some() {
+            let told = start(TOO_MANY).unwrap_err().to_string();
+            println!("told: {told}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_gives_no_threads_is_an_error_and_no_panic() {
+        let this = std::env::current_exe().unwrap();
+        let limited = "ulimit -v 2000000; exec \"$0\" \"$@\"";
+        let child = Command::new("/bin/sh")
+            .args(["-c", limited])
+            .arg(this)
+            .args(["threads::tests::without_threads", "--exact", "--ignored", "--nocapture"])
+            .env("ASSAY_TEST_CHILD", "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("told: "), "{child:?}");
+        start(1).unwrap();
+        start(2).unwrap();
+    }
+}
