@@ -105,6 +105,7 @@ pub fn assemble(
         extra_repositories: input.extra_repositories,
     };
     build.finish()?;
+    tree.check_links().map_err(AssembleError::in_step("symlinks"))?;
     let planner = Planner {
         owners: Owners::read(&mut tree, packages)?,
         tree: &tree,

@@ -13,6 +13,7 @@ pub mod packages;
 pub mod place;
 pub mod release_list;
 pub mod spool;
+mod staging;
 pub mod store;
 pub mod unpacked;
 mod unpacking;

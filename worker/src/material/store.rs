@@ -1,8 +1,8 @@
 //! The content store: files by SHA-256, so that an input fetched once can be used again, also after
 //! its origin has withdrawn it (materials escrow).
 //!
-//! Layout: `<root>/blobs/<first two hex digits>/<hex>`, `<root>/staging/<unique>` while a file is
-//! being written, `<root>/records/<hex>.json` saying where a blob came from, `<root>/names/<hex of a
+//! Layout: `<root>/blobs/<first two hex digits>/<hex>`, `<root>/staging/<a process's>/<unique>` while
+//! a file is being written ([`super::staging`]), `<root>/records/<hex>.json` saying where a blob came from, `<root>/names/<hex of a
 //! URI's digest>` saying which blob was read there last.
 //! Invariants: a file under `blobs` is complete and had its name's digest when it was put there
 //! (written to staging, synced, then renamed); several processes may share a store. Nothing is taken
@@ -15,6 +15,7 @@
 use super::{
     Material,
     key_archive::{ArchivedKey, KeyArchive},
+    staging::{self, Staging},
     unpacked::UnpackedStore,
 };
 use attest::Digest;
@@ -25,13 +26,12 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    sync::Arc,
+    time::SystemTime,
 };
 
 /// Default bound: 20 GiB keeps the inputs of several thousand images, which share most of them.
 pub const STORE_BYTES_MAX_DEFAULT: u64 = 20 << 30;
-/// A staging file older than this belongs to a process that died.
-const STAGING_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Copy buffer: large enough that hashing, not system calls, is the cost.
 const COPY_BYTES: usize = 256 * 1024;
 
@@ -127,13 +127,14 @@ pub struct ContentStore {
     root: PathBuf,
     bytes_max: u64,
     unpacked: Option<UnpackedStore>,
+    staging: Arc<Staging>,
 }
 
 impl ContentStore {
-    /// Opens a store, making its folders, and removes staging files of processes that died.
+    /// Opens a store, making its folders, and removes what processes that died were writing.
     pub fn open(root: impl Into<PathBuf>, bytes_max: u64) -> Result<Self, StoreError> {
         let mut store = Self::scratch(root, bytes_max)?;
-        match UnpackedStore::open(&store.root) {
+        match UnpackedStore::open(&store.root, Arc::clone(&store.staging)) {
             Ok(unpacked) => store.unpacked = Some(unpacked),
             // Without it everything works, only slower.
             Err(error) => tracing::warn!(%error, "packages are not kept unpacked"),
@@ -146,13 +147,13 @@ impl ContentStore {
         let root = root.into();
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
         made.map_err(StoreError::io("make the folder", &root))?;
-        for folder in ["blobs", "staging", "records", "names"] {
+        for folder in ["blobs", "records", "names"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(StoreError::io("make the folder", &path))?;
         }
-        let store = Self { root, bytes_max, unpacked: None };
-        store.sweep_staging();
-        Ok(store)
+        let staging = Staging::open(&root);
+        let staging = staging.map_err(StoreError::io("make a folder in", &root.join("staging")))?;
+        Ok(Self { root, bytes_max, unpacked: None, staging: Arc::new(staging) })
     }
 
     /// Packages that were verified and unpacked; none in a store that goes away.
@@ -222,10 +223,9 @@ impl ContentStore {
     pub fn escrow(&self) -> Result<Escrow, StoreError> {
         // Random, not a number of this process: a store may be shared by containers, whose
         // processes have the same numbers.
-        let staging = self.root.join("staging");
-        let named = tempfile::Builder::new().prefix("file-").tempfile_in(&staging);
-        let (file, path) =
-            named.map_err(StoreError::io("create a file in", &staging))?.into_parts();
+        let staging = self.staging.path();
+        let named = tempfile::Builder::new().prefix("file-").tempfile_in(staging);
+        let (file, path) = named.map_err(StoreError::io("create a file in", staging))?.into_parts();
         Ok(Escrow { path, file, size: 0 })
     }
 
@@ -321,8 +321,8 @@ impl ContentStore {
     }
 
     /// Removes what was not used for longest, files and unpacked packages, until the store fits
-    /// its bound. One
-    /// process at a time does it; another that finds it being done returns at once.
+    /// its bound, with what is on its way into it. One process at a time does it; another that finds
+    /// it being done returns at once.
     pub fn evict(&self) -> Result<u64, StoreError> {
         let lock_path = self.root.join("evict.lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
@@ -331,7 +331,8 @@ impl ContentStore {
             return Ok(0);
         }
         let mut blobs = self.blobs()?;
-        let mut total: u64 = blobs.iter().map(|blob| blob.size).sum();
+        let kept: u64 = blobs.iter().map(|blob| blob.size).sum();
+        let mut total = kept.saturating_add(staging::bytes(&self.root));
         blobs.sort_by_key(|blob| blob.used);
         let mut removed = 0;
         for blob in blobs {
@@ -371,17 +372,6 @@ impl ContentStore {
         }
         Ok(found)
     }
-
-    fn sweep_staging(&self) {
-        let Ok(files) = fs::read_dir(self.root.join("staging")) else { return };
-        for file in files.flatten() {
-            let age = file.metadata().and_then(|m| m.modified()).ok();
-            let age = age.and_then(|m| SystemTime::now().duration_since(m).ok());
-            if age.is_some_and(|age| age > STAGING_AGE_MAX) {
-                let _ = fs::remove_file(file.path());
-            }
-        }
-    }
 }
 
 struct Staged {
@@ -419,9 +409,10 @@ struct Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn staging_is_empty(store: &ContentStore) -> bool {
-        fs::read_dir(store.root.join("staging")).unwrap().next().is_none()
+        fs::read_dir(store.staging.path()).unwrap().next().is_none()
     }
 
     #[test]

@@ -25,6 +25,11 @@ use universe::{PackageId, Universe};
 /// on each other by unversioned provides could double them at every level.
 const STEPS_MAX: u64 = 2_000_000;
 
+/// Provides that one resolution looks at, some 50 ns each: 5 s. Real ones are asked for without a
+/// version, or have one, which needs no look; a package with 20,000 provides would be minutes within
+/// a tenth of the steps.
+const PROVIDES_LOOKED_AT_MAX: u64 = 100_000_000;
+
 /// Length of a chain of dependencies. Real ones stay below 40.
 const DEPTH_MAX: usize = 400;
 

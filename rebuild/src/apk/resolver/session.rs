@@ -5,7 +5,7 @@
 //! the steps of the resolution.
 
 use super::{
-    Ambiguity, Choice, Resolution, ResolveError, Rules, STEPS_MAX,
+    Ambiguity, Choice, PROVIDES_LOOKED_AT_MAX, Resolution, ResolveError, Rules, STEPS_MAX,
     preference::{Chosen, Preference},
     universe::{PackageId, Universe},
 };
@@ -14,6 +14,10 @@ use crate::apk::{
     version::Version,
 };
 use std::collections::{HashMap, HashSet};
+
+fn too_many_provides() -> ResolveError {
+    ResolveError::Limit { what: "provides looked at", max: PROVIDES_LOOKED_AT_MAX }
+}
 
 /// The state of one resolution.
 pub(super) struct Session<'s, 'a> {
@@ -53,7 +57,18 @@ impl<'s, 'a> Session<'s, 'a> {
     }
 
     /// Resolves a world that is sorted and has no entry twice.
-    pub(super) fn run(mut self, world: &[&str]) -> Result<Resolution<'a>, ResolveError> {
+    pub(super) fn run(self, world: &[&str]) -> Result<Resolution<'a>, ResolveError> {
+        let universe = self.universe;
+        universe.begin();
+        let resolved = self.resolve(world);
+        // What came of packages that seemed to provide nothing is no answer, of either kind.
+        match universe.is_exhausted() {
+            true => Err(too_many_provides()),
+            false => resolved,
+        }
+    }
+
+    fn resolve(mut self, world: &[&str]) -> Result<Resolution<'a>, ResolveError> {
         let mut direct = self.narrow_down(world)?;
         let mut order: Vec<PackageId> = Vec::new();
         let mut names = HashSet::new();
@@ -209,6 +224,9 @@ impl<'s, 'a> Session<'s, 'a> {
 
     pub(super) fn step(&mut self) -> Result<(), ResolveError> {
         self.steps += 1;
+        if self.universe.is_exhausted() {
+            return Err(too_many_provides());
+        }
         match self.steps > STEPS_MAX {
             true => Err(ResolveError::Limit { what: "steps", max: STEPS_MAX }),
             false => Ok(()),
@@ -375,5 +393,43 @@ impl<'s, 'a> Session<'s, 'a> {
             true => !self.rules.unversioned_provides_stay,
             false => !fits(provided.parsed_version()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apk::{
+        index::{IndexEntry, Words},
+        resolver::Repository,
+    };
+
+    #[test]
+    fn provides_that_are_looked_at_are_counted_not_only_packages() {
+        let provides: Vec<String> = (0..500).map(|n| format!("cmd:{n}=1")).collect();
+        let provides = provides.join(" ");
+        let entry = |name: &str| IndexEntry {
+            name: name.to_owned(),
+            version: "2".to_owned(),
+            provides: Words::new(&provides),
+            ..IndexEntry::default()
+        };
+        let entries = [entry("a"), entry("b")];
+        let repositories = [Repository { pin: "", entries: &entries }];
+        let mut universe = Universe::new(&repositories, Rules::NEWEST);
+        let run = |universe: &Universe<'_>, wish: &str| {
+            Session::new(universe, Rules::NEWEST, &HashSet::new()).run(&[wish]).map(|_| ())
+        };
+        // Each look at a version that is not the package's own goes through all that it provides.
+        universe.looked_at_max = 400;
+        let error = run(&universe, "a=1").unwrap_err();
+        let what = "provides looked at";
+        assert!(
+            matches!(error, ResolveError::Limit { what: found, .. } if found == what),
+            "{error}"
+        );
+        universe.looked_at_max = PROVIDES_LOOKED_AT_MAX;
+        run(&universe, "a=1").unwrap_err();
+        run(&universe, "a").unwrap();
     }
 }

@@ -1,11 +1,13 @@
 //! All packages of the repositories, and who has or provides which name (apko-assembly.md, 3.2).
 //!
 //! Invariant: a name's packages come first, in the order of the indexes, and behind them those
-//! that provide it; nothing here changes after it was built.
+//! that provide it; nothing here changes after it was built but the count of provides that were looked
+//! at, which bounds every loop over them: behind the bound packages provide nothing, and
+//! [`Universe::is_exhausted`] says that what came of it does not count.
 
-use super::{Repository, Rules};
+use super::{PROVIDES_LOOKED_AT_MAX, Repository, Rules};
 use crate::apk::{dependency::Dependency, index::IndexEntry, version::Version};
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 /// A package's place in [`Universe::packages`].
 pub(super) type PackageId = usize;
@@ -24,6 +26,10 @@ pub(super) struct Universe<'a> {
     /// Packages by each of their `install_if` conditions.
     by_condition: HashMap<&'a str, Vec<PackageId>>,
     rules: Rules,
+    /// Provides that were looked at since the resolution began.
+    looked_at: Cell<u64>,
+    /// How many there may be.
+    pub(super) looked_at_max: u64,
 }
 
 impl<'a> Universe<'a> {
@@ -50,7 +56,14 @@ impl<'a> Universe<'a> {
                 by_name.entry(name).or_default().push(id);
             }
         }
-        Self { packages, by_name, by_condition, rules }
+        Self {
+            packages,
+            by_name,
+            by_condition,
+            rules,
+            looked_at: Cell::new(0),
+            looked_at_max: PROVIDES_LOOKED_AT_MAX,
+        }
     }
 
     pub(super) fn entry(&self, id: PackageId) -> &'a IndexEntry {
@@ -80,9 +93,22 @@ impl<'a> Universe<'a> {
         Dependency::parse(text, self.rules.shared_objects_below_releases)
     }
 
-    /// What a package provides, taken apart.
+    /// What a package provides, taken apart; each one counts as looked at.
     pub(super) fn provides(&self, id: PackageId) -> impl Iterator<Item = Dependency<'a>> + '_ {
-        self.entry(id).provides.iter().map(|text| self.parse(text))
+        self.entry(id).provides.iter().map_while(|text| {
+            self.looked_at.set(self.looked_at.get() + 1);
+            (!self.is_exhausted()).then(|| self.parse(text))
+        })
+    }
+
+    /// A resolution begins: counts from nothing.
+    pub(super) fn begin(&self) {
+        self.looked_at.set(0);
+    }
+
+    /// True once more provides were looked at than one resolution may.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.looked_at.get() > self.looked_at_max
     }
 
     pub(super) fn version(&self, id: PackageId) -> Option<Version> {

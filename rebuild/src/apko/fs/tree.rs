@@ -9,12 +9,22 @@ use super::{
     node::{Backing, Kind, Node, NodeId},
     path,
 };
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// Links nested in links: apko's own bound.
 const LINK_DEPTH_MAX: u32 = 40;
 /// Links followed for one lookup. 40 levels of paths with several links each could multiply.
 const LINKS_PER_LOOKUP_MAX: u32 = 1_000;
+/// Names walked behind links for one lookup: 40 links nested in each other, each a path of PATH_MAX
+/// bytes, are 80,000.
+const LINKED_NAMES_PER_LOOKUP_MAX: u64 = 100_000;
+/// The same for a whole image, at some 50 ns each: 5 s. A million files below five links each, looked
+/// up ten times, are half of it.
+const LINKED_NAMES_MAX: u64 = 100_000_000;
 /// Nodes of one image: 2^22 nodes of about 250 bytes are 1 GiB; real images have under 200,000.
 pub const NODES_MAX: usize = 1 << 22;
 /// Bytes of a path in the image: PATH_MAX of Linux.
@@ -74,9 +84,18 @@ pub fn shown(path: &[u8]) -> String {
 }
 
 /// The whole file system of one image.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct FileTree {
     nodes: Vec<Node>,
+    /// Names that lookups walked behind links. Layers are written on several threads.
+    linked_names: AtomicU64,
+}
+
+impl Clone for FileTree {
+    fn clone(&self) -> Self {
+        let linked_names = AtomicU64::new(self.linked_names.load(Ordering::Relaxed));
+        Self { nodes: self.nodes.clone(), linked_names }
+    }
 }
 
 impl Default for FileTree {
@@ -85,10 +104,17 @@ impl Default for FileTree {
     }
 }
 
-/// What is left of the link budget of one lookup.
+fn too_far(path: &str) -> FsError {
+    let (what, limit) = ("names behind symlinks", LINKED_NAMES_PER_LOOKUP_MAX as usize);
+    FsError::Limit { what, limit, path: path.to_owned() }
+}
+
+/// What one lookup met of links.
+#[derive(Default)]
 struct Links {
     depth: u32,
     followed: u32,
+    names: u64,
 }
 
 impl FileTree {
@@ -97,7 +123,8 @@ impl FileTree {
 
     /// A tree with nothing but its root.
     pub fn new() -> Self {
-        Self { nodes: vec![Node::new(Kind::Directory(BTreeMap::new()), 0o755, 0)] }
+        let nodes = vec![Node::new(Kind::Directory(BTreeMap::new()), 0o755, 0)];
+        Self { nodes, linked_names: AtomicU64::new(0) }
     }
 
     /// Makes room for so many more nodes, as far as the tree may have them.
@@ -127,7 +154,42 @@ impl FileTree {
 
     /// The node at a path, links followed to the end.
     pub fn lookup(&self, path: &[u8]) -> Result<NodeId, FsError> {
-        self.follow(path, &mut Links { depth: 0, followed: 0 })
+        let mut links = Links::default();
+        let found = self.follow(path, &mut links);
+        match found {
+            // This path, not all of them.
+            Err(error @ FsError::Limit { .. }) => {
+                let _ = self.count(&links);
+                Err(error)
+            }
+            found => self.count(&links).and(found),
+        }
+    }
+
+    /// Adds what one lookup walked to what all of them may.
+    fn count(&self, links: &Links) -> Result<(), FsError> {
+        if links.names > 0 {
+            let names = match links.names > LINKED_NAMES_PER_LOOKUP_MAX {
+                // Whoever takes a failed lookup for "not there" must not get an image of it.
+                true => LINKED_NAMES_MAX + 1,
+                false => links.names,
+            };
+            self.linked_names.fetch_add(names, Ordering::Relaxed);
+        }
+        self.check_links()
+    }
+
+    /// An error once links led further than they may, though a lookup that failed of it may have
+    /// been taken for "not there" ([`Self::exists`]).
+    pub fn check_links(&self) -> Result<(), FsError> {
+        match self.linked_names.load(Ordering::Relaxed) > LINKED_NAMES_MAX {
+            true => Err(FsError::Limit {
+                what: "names behind symlinks in the image",
+                limit: LINKED_NAMES_MAX as usize,
+                path: "/".to_owned(),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// True if a lookup finds something. A failure other than "not there" counts as not there too,
@@ -144,6 +206,12 @@ impl FileTree {
         let mut at = Self::ROOT;
         let mut walked: Vec<&[u8]> = Vec::new();
         for name in path::components(path) {
+            if links.depth > 0 {
+                links.names += 1;
+                if links.names > LINKED_NAMES_PER_LOOKUP_MAX {
+                    return Err(too_far(&shown(path)));
+                }
+            }
             let children = self.node(at).children().ok_or_else(missing)?;
             let child = *children.get(name).ok_or_else(missing)?;
             at = self.follow_if_link(child, &walked, links)?;
@@ -270,12 +338,23 @@ impl FileTree {
     /// Makes every missing directory of a path with the same mode and mtime 0; existing ones stay
     /// as they are, symlinks to directories are followed. Gives the last directory.
     pub fn make_directories(&mut self, path: &[u8], mode: u32) -> Result<NodeId, FsError> {
-        let mut links = Links { depth: 0, followed: 0 };
+        let mut links = Links::default();
+        let made = self.make_directories_behind(path, mode, &mut links);
+        self.count(&links)?;
+        made
+    }
+
+    fn make_directories_behind(
+        &mut self,
+        path: &[u8],
+        mode: u32,
+        links: &mut Links,
+    ) -> Result<NodeId, FsError> {
         let mut at = Self::ROOT;
         let mut walked: Vec<&[u8]> = Vec::new();
         for name in path::components(path) {
             let next = match self.child(at, name) {
-                Some(id) => self.follow_if_link(id, &walked, &mut links)?,
+                Some(id) => self.follow_if_link(id, &walked, links)?,
                 None => self.put(at, name, Node::new(Kind::Directory(BTreeMap::new()), mode, 0))?,
             };
             if !self.node(next).is_directory() {
@@ -348,5 +427,34 @@ impl FileTree {
         let mut node = Node::new(kind, mode, mtime);
         node.backing = Some(backing);
         node
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `a/a/…/a`, so many names below the root.
+    fn deep(tree: &mut FileTree, names: usize) -> Vec<u8> {
+        let path = vec![&b"a"[..]; names].join(&b'/');
+        tree.make_directories(&path, 0o755).unwrap();
+        path
+    }
+
+    #[test]
+    fn links_that_multiply_end_with_a_limit_that_nobody_can_overlook() {
+        let mut tree = FileTree::new();
+        let path = deep(&mut tree, 1900);
+        // A directory that is a link to itself by a long way, a thousand names long.
+        tree.make_symlink(b".", &[&path[..], b"/l"].concat()).unwrap();
+        let once = [&path[..], b"/l"].concat();
+        assert!(tree.lookup(&once).is_ok() && tree.check_links().is_ok());
+        let many = [&path[..], &b"/l".repeat(60)[..]].concat();
+        let error = tree.lookup(&many).unwrap_err();
+        assert!(matches!(error, FsError::Limit { .. }), "{error}");
+        // Whoever took that for "not there" hears of it, and so does every later lookup.
+        assert!(!tree.exists(&many));
+        assert!(tree.check_links().is_err() && tree.clone().check_links().is_err());
+        assert!(matches!(tree.lookup(b"a"), Err(FsError::Limit { .. })));
     }
 }

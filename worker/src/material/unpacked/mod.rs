@@ -19,7 +19,7 @@ mod write;
 
 pub use write::UnpackSpool;
 
-use super::store::own_folder;
+use super::{staging::Staging, store::own_folder};
 use attest::Digest;
 use file::VerifiedFile;
 use rebuild::apk::package::Package;
@@ -49,20 +49,19 @@ const META_BYTES_MAX: u64 = 160 << 20;
 #[derive(Debug, Clone)]
 pub struct UnpackedStore {
     folder: PathBuf,
-    staging: PathBuf,
+    staging: Arc<Staging>,
     key: Arc<StoreKey>,
 }
 
 impl UnpackedStore {
     /// Opens the part of a store; an error where others could write to it.
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
+    pub(super) fn open(root: &Path, staging: Arc<Staging>) -> io::Result<Self> {
         let folder = root.join("unpacked");
         match DirBuilder::new().mode(0o700).create(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let staging = root.join("staging");
-        let key = StoreKey::open(&root.join("unpacked.key"), &staging)?;
+        let key = StoreKey::open(&root.join("unpacked.key"), staging.path())?;
         for path in [root, &folder] {
             own_folder(path, key.owner)?;
         }

@@ -15,8 +15,11 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 fn store(root: &Path) -> UnpackedStore {
-    fs::create_dir_all(root.join("staging")).unwrap();
-    UnpackedStore::open(root).unwrap()
+    open(root).unwrap()
+}
+
+fn open(root: &Path) -> io::Result<UnpackedStore> {
+    UnpackedStore::open(root, Arc::new(Staging::open(root)?))
 }
 
 fn unpack(store: &UnpackedStore, apk: &[u8]) -> Package {
@@ -55,7 +58,7 @@ fn what_was_kept_comes_back_and_leaves_nothing_beside() {
         assert_eq!((again.data_sha256, again.file_size), (package.data_sha256, package.file_size));
         assert_eq!(contents(&again).unwrap(), contents(&package).unwrap());
     }
-    assert_eq!(fs::read_dir(folder.path().join("staging")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(kept.staging.path()).unwrap().count(), 0);
     let key = fs::metadata(folder.path().join("unpacked.key")).unwrap();
     assert_eq!(key.mode() & 0o7777, 0o600);
 }
@@ -117,12 +120,12 @@ fn a_folder_that_others_may_write_to_is_not_used() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     set(&folder.path().join("unpacked"), 0o777);
-    let error = UnpackedStore::open(folder.path()).unwrap_err();
+    let error = open(folder.path()).unwrap_err();
     assert!(error.to_string().contains("nobody else may write"), "{error}");
     set(&folder.path().join("unpacked"), 0o700);
     set(&folder.path().join("unpacked.key"), 0o644);
-    let error = UnpackedStore::open(folder.path()).unwrap_err();
+    let error = open(folder.path()).unwrap_err();
     assert!(error.to_string().contains("0600"), "{error}");
     set(&folder.path().join("unpacked.key"), 0o600);
-    UnpackedStore::open(folder.path()).unwrap();
+    open(folder.path()).unwrap();
 }

@@ -69,7 +69,8 @@ impl Spool for UnpackSpool {
     fn create(&self) -> io::Result<Box<dyn SpoolFile>> {
         let mut salt = [0; 32];
         aws_lc_rs::rand::fill(&mut salt).map_err(|_| io::Error::other("no random bytes"))?;
-        let named = tempfile::Builder::new().prefix("unpack-").tempfile_in(&self.store.staging)?;
+        let named =
+            tempfile::Builder::new().prefix("unpack-").tempfile_in(self.store.staging.path())?;
         let (file, path) = named.into_parts();
         Ok(Box::new(Filling {
             store: self.store.clone(),
