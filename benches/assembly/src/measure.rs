@@ -24,7 +24,7 @@ use std::{
     time::Instant,
 };
 use worker::material::{
-    ContentStore, Keys, PackageProof, Places, largest_first, packages::Shelf,
+    ContentStore, Keys, Origins, PackageProof, Places, largest_first, packages::Shelf,
     store::STORE_BYTES_MAX_DEFAULT,
 };
 
@@ -187,8 +187,14 @@ fn gather(
     let policy = Policy::default();
     let places = Places::new(Vec::new(), &worker::pipeline::network(&policy))?;
     let keys = Keys::default();
-    let shelf =
-        Shelf { places: &places, store: &store, keys: &keys, spool: work, escrow_local: false };
+    let shelf = Shelf {
+        places: &places,
+        store: &store,
+        keys: &keys,
+        spool: work,
+        escrow_local: false,
+        origins: Origins::AlsoLocal,
+    };
     let base = repository.join("x86_64");
     let base = base.to_str().context("a path in UTF-8")?;
     runtime.block_on(async {
