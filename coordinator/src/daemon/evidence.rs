@@ -154,6 +154,12 @@ pub fn submitted_at(store: &dyn Store, job: &JobId) -> Result<JournalPosition, S
     Ok(last)
 }
 
+/// What comes from outside is kept as it came only if it is JSON text: such text holds no zero byte,
+/// so nothing in it can look like a frame of the journal to a recovery that searches behind a hole.
+pub fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+}
+
 /// The record that keeps a published document by its digest, unless it is kept already.
 pub fn keep_document(store: &dyn Store, bytes: &[u8]) -> Result<Option<NewRecord>, StoreError> {
     let digest = Digest::of(bytes);
@@ -189,8 +195,9 @@ pub fn documents(store: &dyn Store, image: &oci::Image) -> Result<Vec<NewRecord>
         return Ok(Vec::new());
     }
     let left_out = image.attestations.iter().map(|left_out| left_out.manifest.as_slice());
-    // Too much of it: the index is judged all the same, and not attested.
-    let fits = left_out.clone().map(<[u8]>::len).sum::<usize>() <= LEFT_OUT_BYTES_MAX;
+    // Too much of it, or not JSON: the index is judged all the same, and not attested.
+    let fits = left_out.clone().map(<[u8]>::len).sum::<usize>() <= LEFT_OUT_BYTES_MAX
+        && left_out.clone().all(is_json);
     let mut records = Vec::new();
     for bytes in std::iter::once(image.root.bytes.as_slice()).chain(left_out.filter(|_| fits)) {
         records.extend(keep_document(store, bytes)?);

@@ -169,3 +169,11 @@ async fn what_a_revoked_key_signed_comes_with_the_time_of_its_receipt() {
         assert_eq!((Some(receipt.position), receipt.received_at), (filed.position, stored.time));
     }
 }
+
+#[test]
+fn nothing_with_a_zero_byte_is_json() {
+    assert!(is_json(br#" {"a":"\u0000"} "#));
+    for bytes in [&b"{\"a\":\"\0\"}"[..], b"{}\0", b"\0{}", b"AYFR\0\0\0\0", b""] {
+        assert!(!is_json(bytes), "{bytes:?}");
+    }
+}

@@ -5,7 +5,7 @@
 
 use super::{Core, peer, refusal_status, store_status};
 use crate::{
-    daemon::wall,
+    daemon::{evidence, wall},
     journal::{BODY_BYTES_MAX, Kind, NewRecord},
     queue::{Event, Reply, Report, Role, Said, Submission, model::NAME_BYTES_MAX},
     store::nothing,
@@ -353,8 +353,7 @@ impl Workers {
         if bytes.is_empty() || bytes.len() > EXPLANATION_BYTES_MAX {
             return;
         }
-        // JSON text holds no zero byte, so nothing in it looks like a frame of the journal.
-        if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() {
+        if !evidence::is_json(&bytes) {
             tracing::warn!(job.id = %observation.job, "an explanation is not JSON");
             return;
         }
