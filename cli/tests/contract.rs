@@ -319,6 +319,29 @@ async fn the_json_of_a_gate_has_every_field_of_the_contract_and_modes_change_the
     assert!(json["reason"].as_str().unwrap().contains("lets unknown images pass"), "{json}");
 }
 
+/// `assay gate check … | head -1` must not turn a denial into a pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_went_away_changes_no_exit_code() {
+    let bench = Bench::start().await;
+    let policy = bench.policy("policy.toml", "");
+    let image = bench.image("tampered");
+    for format in ["text", "json"] {
+        for (command, code) in [(&["verify"][..], 10), (&["gate", "check"], 11)] {
+            let mut assay = bench::command(bench.folder.path());
+            assay.args(command).args([&image, "--policy", &policy, "--format", format]);
+            assert_eq!(bench::unread(assay).await, (Some(code), String::new()), "{command:?}");
+        }
+    }
+    // What fails without a result, and what is admitted.
+    let observes = bench.policy("observe.toml", "[gate]\nmode = \"observe\"\n");
+    let away = bench.image("no-such-case");
+    for (image, policy, code) in [(&away, &policy, 1), (&image, &observes, 0)] {
+        let mut assay = bench::command(bench.folder.path());
+        assay.args(["gate", "check", image, "--policy", policy, "--format", "json"]);
+        assert_eq!(bench::unread(assay).await.0, Some(code), "{image}");
+    }
+}
+
 /// What it cannot begin or report says nothing about an image: exit 75, and no code of a crash.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_building_process_that_cannot_begin_or_report_says_so() {
