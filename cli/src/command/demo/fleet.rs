@@ -235,7 +235,7 @@ fn limits() -> Limits {
 }
 
 fn validity() -> Result<Validity, Failure> {
-    let now = crate::command::fleet::now().unix();
+    let now = crate::command::fleet::now()?.unix();
     Ok(Validity {
         from: Timestamp::from_unix(now - 3600)?,
         until: Timestamp::from_unix(now + 86_400)?,
