@@ -314,14 +314,22 @@ impl EvidenceSet {
         Err(EvidenceSetError::OtherSubject { expected, found })
     }
 
-    /// Takes in what another set about the same image knows. Of two different indexes, this set's
-    /// stays.
+    /// Takes in what another set about the same image knows. Which one takes in which changes
+    /// nothing: of two different indexes the one with the smaller digest stays. Whoever judges has
+    /// to know the index from the reference, or refuse two.
     pub fn merge(&mut self, other: Self) -> Result<(), EvidenceSetError> {
         if (self.source, &self.subject) != (other.source, &other.subject) {
-            let (expected, found) = (self.subject.to_string(), other.subject.to_string());
+            let name = |set: &Self| {
+                let prefix = if set.source == Source::Layout { "oci:" } else { "" };
+                format!("{prefix}{}", set.subject)
+            };
+            let (expected, found) = (name(self), name(&other));
             return Err(EvidenceSetError::OtherSubject { expected, found });
         }
-        self.index = self.index.take().or(other.index);
+        if self.index != other.index {
+            let indexes = self.index.take().into_iter().chain(other.index);
+            self.index = indexes.min_by_key(|index| Digest::of(index));
+        }
         self.config = self.config.take().or(other.config);
         self.publisher.extend(other.publisher);
         self.operators.extend(other.operators);

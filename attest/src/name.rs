@@ -100,6 +100,42 @@ impl Platform {
             None => self.architecture.clone(),
         }
     }
+
+    /// The platform in one spelling, to compare with; never what is signed or shown. Runtimes take
+    /// `Linux/x86_64` and `linux/amd64/v1` for `linux/amd64`, so a rule must, too: lower case, Go's
+    /// words, no variant where it is the default.
+    pub fn normal(&self) -> Self {
+        let os = match self.os.to_ascii_lowercase().as_str() {
+            "macos" => "darwin".to_owned(),
+            os => os.to_owned(),
+        };
+        let architecture = self.architecture.to_ascii_lowercase();
+        let variant = self.variant.as_deref().unwrap_or_default().to_ascii_lowercase();
+        // `8` is a spelling of `v8`.
+        let numbered = variant.starts_with(|c: char| c.is_ascii_digit());
+        let variant = if numbered { format!("v{variant}") } else { variant };
+        let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+            ("x86_64" | "x86-64" | "amd64", "" | "v1") => ("amd64", ""),
+            ("x86_64" | "x86-64", variant) => ("amd64", variant),
+            ("aarch64" | "arm64", "" | "v8" | "v8.0") => ("arm64", ""),
+            ("aarch64", variant) => ("arm64", variant),
+            ("i386" | "i486" | "i586" | "i686" | "x86", variant) => ("386", variant),
+            ("armel", "") => ("arm", "v6"),
+            ("armhf" | "arm", "" | "v7") => ("arm", "v7"),
+            ("armel" | "armhf", variant) => ("arm", variant),
+            same => same,
+        };
+        let variant = (!variant.is_empty()).then(|| variant.to_owned());
+        Self { os, architecture: architecture.to_owned(), variant }
+    }
+
+    /// True when a rule for this platform is for that one, too: however either is spelled, and one
+    /// that names no variant is for all of them.
+    pub fn covers(&self, other: &Self) -> bool {
+        let (rule, other) = (self.normal(), other.normal());
+        (&rule.os, &rule.architecture) == (&other.os, &other.architecture)
+            && (self.variant.is_none() || rule.variant == other.variant)
+    }
 }
 
 impl fmt::Display for Platform {
@@ -187,6 +223,38 @@ mod tests {
         }
         for bad in ["linux", "linux/", "linux/arm/v7/x", "linux/a b"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_platform_has_many_spellings() {
+        let read = |text: &str| text.parse::<Platform>().unwrap();
+        for (rule, covered, others) in [
+            (
+                "linux/amd64",
+                &["linux/amd64", "Linux/AMD64", "linux/x86_64", "linux/amd64/v1", "linux/amd64/v3"]
+                    [..],
+                &["linux/arm64", "windows/amd64", "linux/386"][..],
+            ),
+            ("linux/amd64/v1", &["linux/amd64", "linux/x86-64/V1"], &["linux/amd64/v3"]),
+            ("linux/x86_64/v3", &["linux/amd64/v3", "linux/amd64/3"], &["linux/amd64"]),
+            ("linux/arm64", &["linux/aarch64", "linux/arm64/v8", "linux/arm64/8"], &["linux/arm"]),
+            ("linux/arm64/v8", &["linux/arm64", "linux/aarch64/v8"], &["linux/arm64/v9"]),
+            ("linux/arm", &["linux/arm/v7", "linux/armhf", "linux/arm/v6", "linux/armel"], &[]),
+            ("linux/arm/v7", &["linux/arm", "linux/armhf", "linux/arm/7"], &["linux/armel"]),
+            ("linux/i386", &["linux/386", "linux/i686"], &["linux/amd64"]),
+        ] {
+            for one in covered {
+                assert!(read(rule).covers(&read(one)), "{rule} {one}");
+            }
+            for one in others {
+                assert!(!read(rule).covers(&read(one)), "{rule} {one}");
+            }
+        }
+        // Once in one spelling, it stays; what is shown is what was read.
+        for text in ["Linux/AMD64/v1", "linux/aarch64/8", "linux/armel", "plan9/386/x"] {
+            let normal = read(text).normal();
+            assert_eq!((normal.normal(), read(text).to_string()), (normal, text.to_owned()));
         }
     }
 }

@@ -1,11 +1,18 @@
 //! Data on standard output, everything else on standard error.
 //!
 //! Invariant: with `--format json` standard output holds exactly one JSON value with its schema and
-//! a final newline (`--format ndjson`: one a line); progress and remarks never go there. A closed
-//! pipe ends the program quietly. This is the only file that prints.
+//! a final newline (`--format ndjson`: one a line); progress and remarks never go there. A reader
+//! that went away changes no exit code: what was decided stays decided, and nothing more is
+//! printed. This is the only file that prints.
 
 use serde::Serialize;
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// The reader of standard output went away.
+static UNREAD: AtomicBool = AtomicBool::new(false);
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -17,14 +24,26 @@ pub enum Format {
     Json,
 }
 
-/// Prints a result to standard output.
+/// True once nobody reads standard output any more: what prints in a loop can stop.
+pub fn is_unread() -> bool {
+    UNREAD.load(Ordering::Relaxed)
+}
+
+/// Prints a result to standard output. A closed pipe is no error: the exit code says the result,
+/// too, and whoever reads one line of a denial must not turn it into a pass.
 pub fn data(text: &str) -> io::Result<()> {
+    if is_unread() {
+        return Ok(());
+    }
     let mut out = io::stdout().lock();
     let written = out
         .write_all(text.as_bytes())
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
     match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            UNREAD.store(true, Ordering::Relaxed);
+            Ok(())
+        }
         other => other,
     }
 }

@@ -310,6 +310,11 @@ async fn the_json_of_a_gate_has_every_field_of_the_contract_and_modes_change_the
         let strict = [&check[..], &["--strict-exit"]].concat();
         assert_eq!(bench.assay(&strict).await.code, Some(11), "{mode}");
     }
+    // People promote the digest that was decided about, not what the tag names later.
+    let policy = bench.policy("enforce.toml", "");
+    let text = bench.assay(&["gate", "check", &image, "--policy", &policy]).await;
+    let decided = format!("decided about {}", bench.by_digest("hello"));
+    assert!(text.out.lines().any(|line| line.trim() == decided), "{text:?}");
     // An image without a verdict passes only where the policy says so, and that is shown.
     let policy = bench.policy("pass.toml", "[gate]\nmode = \"enforce\"\nunknown = \"pass\"\n");
     let check = ["gate", "check", &image, "--policy", &policy, "--format", "json"];
@@ -317,6 +322,74 @@ async fn the_json_of_a_gate_has_every_field_of_the_contract_and_modes_change_the
     let json = run.json();
     assert_eq!((run.code, &json["outcome"]), (Some(0), &json!("inconclusive")), "{run:?}");
     assert!(json["reason"].as_str().unwrap().contains("lets unknown images pass"), "{json}");
+}
+
+/// What a gate refuses is not good, before it comes to a gate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_is_checked_as_gates_and_verify_do() {
+    let bench = Bench::start().await;
+    let log = "[log]\norigin = \"log.example\"\nkey = \"publisher.pub\"\n\
+               inclusion = \"required\"\n";
+    let keyless = "[[publisher]]\nrepositories = [\"*\"]\nissuer = \"https://issuer.example\"\n\
+                   identity = \"https://ci.example/team\"\ntransparency = \"rekor\"\n";
+    let image = bench.image("hello");
+    for (name, more, says) in [
+        ("log.toml", log, Some("log.inclusion")),
+        ("keyless.toml", keyless, Some("keyless")),
+        ("good.toml", "", None),
+    ] {
+        let policy = bench.policy(name, more);
+        let checked = bench.assay(&["policy", "check", &policy]).await;
+        let gate = bench.assay(&["gate", "check", &image, "--policy", &policy]).await;
+        assert_eq!(checked.code == Some(16), gate.code == Some(16), "{checked:?} {gate:?}");
+        match says {
+            Some(says) => {
+                assert_eq!((checked.code, checked.out.as_str()), (Some(16), ""), "{name}");
+                assert!(checked.err.contains(says) && gate.err.contains(says), "{checked:?}");
+            }
+            None => assert!(checked.code == Some(0) && checked.out.contains("good"), "{name}"),
+        }
+    }
+}
+
+/// Before anything is done, and with the name of what is in the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_kept_needs_a_folder() {
+    let bench = Bench::start().await;
+    let policy = bench.policy("policy.toml", "");
+    let file = bench.path("file");
+    fs::write(&file, "precious").unwrap();
+    let (image, file) = (bench.image("hello"), file.to_str().unwrap());
+    for command in [&["verify"][..], &["gate", "check"]] {
+        let rest = [&image, "--policy", &policy, "--format", "json", "--keep", file];
+        let run = bench.assay(&[command, &rest[..]].concat()).await;
+        assert_eq!((run.code, &run.json()["outcome"]), (Some(2), &json!("error")), "{run:?}");
+        assert!(run.err.contains(file) && run.err.contains("name another one"), "{run:?}");
+    }
+    assert_eq!(fs::read_to_string(file).unwrap(), "precious");
+}
+
+/// `assay gate check … | head -1` must not turn a denial into a pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_went_away_changes_no_exit_code() {
+    let bench = Bench::start().await;
+    let policy = bench.policy("policy.toml", "");
+    let image = bench.image("tampered");
+    for format in ["text", "json"] {
+        for (command, code) in [(&["verify"][..], 10), (&["gate", "check"], 11)] {
+            let mut assay = bench::command(bench.folder.path());
+            assay.args(command).args([&image, "--policy", &policy, "--format", format]);
+            assert_eq!(bench::unread(assay).await, (Some(code), String::new()), "{command:?}");
+        }
+    }
+    // What fails without a result, and what is admitted.
+    let observes = bench.policy("observe.toml", "[gate]\nmode = \"observe\"\n");
+    let away = bench.image("no-such-case");
+    for (image, policy, code) in [(&away, &policy, 1), (&image, &observes, 0)] {
+        let mut assay = bench::command(bench.folder.path());
+        assay.args(["gate", "check", image, "--policy", policy, "--format", "json"]);
+        assert_eq!(bench::unread(assay).await.0, Some(code), "{image}");
+    }
 }
 
 /// What it cannot begin or report says nothing about an image: exit 75, and no code of a crash.

@@ -150,6 +150,11 @@ fn damage_is_refused_with_a_command_that_works() {
     let position: u64 = words[5].parse().unwrap();
     let (code, report) = fsck(&at);
     assert_eq!(code, Some(21), "{report}");
+    let (reader, unread) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut check = Command::new(env!("CARGO_BIN_EXE_assay"));
+    check.args(["coordinator", "fsck", text(&at)]).stdout(unread).stderr(Stdio::null());
+    assert_eq!(check.status().unwrap().code(), Some(21), "whoever reads it or not");
     let good = report["journal"]["records"].as_u64().unwrap();
     assert!(good <= position && position < records, "{report}");
     assert!(report["journal"]["readable_behind"].as_u64().unwrap() > 0, "{report}");

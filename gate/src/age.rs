@@ -1,8 +1,9 @@
 //! How old a verdict is: the verdict itself knows no clock.
 //!
 //! The time of a verdict is the later of two signed times:
-//! - when the newest quorum was complete: the k-th newest `observed_at` among the observations
-//!   that this gate counts (k of the policy), by the workers' clocks;
+//! - when the newest quorum was complete: each counted operator's newest matching observation, and
+//!   of these `observed_at` the k-th newest (k of the policy), by the workers' clocks. An operator
+//!   is counted once, by whichever of its observations; whoever looks again makes the image fresh;
 //! - `judged_at` of a verdict that the policy's coordinator signed, if that verdict says
 //!   `reproduced` of this image by at least the observations that this gate counts. It lends its
 //!   time and nothing else; without `[coordinator]` in the policy it is not read.
@@ -17,7 +18,7 @@ use attest::{
     observation::Observation,
     policy::Policy,
     time::Timestamp,
-    verdict::{Judgement, VerdictOutcome},
+    verdict::{Counted, Judgement, VerdictOutcome},
     vsa::VerdictRecord,
 };
 use std::collections::BTreeSet;
@@ -25,6 +26,9 @@ use std::collections::BTreeSet;
 /// How far a worker's or coordinator's clock may be ahead: ten minutes, which machines without
 /// time synchronisation exceed and others never reach.
 pub const CLOCK_SKEW_SECONDS_MAX: i64 = 10 * 60;
+
+/// How the judge begins to say that an observation of a counted operator adds nothing.
+const COUNTED_ALREADY: &str = "counted-already:";
 
 /// True for a time that cannot have come yet.
 pub fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
@@ -47,8 +51,27 @@ pub fn verdict_time(
         return observed(set, &named, now).into_iter().next();
     }
     let complete = usize::try_from(judgement.required.max(1) - 1).unwrap_or(usize::MAX);
-    let observed = observed(set, &counted, now).get(complete).copied();
+    let mut newest = newest_of_each(set, judgement, now);
+    newest.sort_unstable_by(|a, b| b.cmp(a));
+    let observed = newest.get(complete).copied();
     observed.max(judged(policy, set, judgement, &counted, now))
+}
+
+/// When each counted operator last saw a match, where one of its times is credible.
+fn newest_of_each(set: &EvidenceSet, judgement: &Judgement, now: Timestamp) -> Vec<Timestamp> {
+    let newest = |counted: &Counted| {
+        let operator = counted.operator.as_str();
+        // All that keeps these from counting is that the operator counts already: they match at
+        // the policy's level, under a good key, from a granted lease.
+        let again = judgement
+            .not_counted
+            .iter()
+            .filter(|not| not.operator == operator && not.why.starts_with(COUNTED_ALREADY))
+            .map(|not| not.observation);
+        let named = again.chain([counted.observation]).collect();
+        observed(set, &named, now).into_iter().next()
+    };
+    judgement.counted.iter().filter_map(newest).collect()
 }
 
 /// The credible times of these observations, the newest first.

@@ -6,15 +6,14 @@
 
 use crate::{
     age::verdict_time,
-    collect::{Gathered, UsedSet},
-    decision::{Decision, Facts, Rules, Waived, decide},
+    collect::{Gathered, Predecessors, UsedSet},
+    decision::{Before, Decision, Facts, Rules, Waived, decide},
     error::GateError,
     image::{Asked, Wanted},
     outcome::{Admission, Class, Outcome},
 };
 use attest::{
     Digest, Level,
-    evidence_set::EvidenceSet,
     id::{ObservationId, OperatorId},
     policy::{Mode, Policy},
     time::Timestamp,
@@ -90,14 +89,13 @@ pub struct Ruling {
     pub verdict_time: Option<Timestamp>,
 }
 
-/// Decides about one image from what was gathered about it. `siblings` are sets about other images
-/// of the same repository and platform: they tell a regression from what never was good.
+/// Decides about one image from what was gathered about it, and about others of its repository.
 pub fn assess(
     policy: &Policy,
     asked: &Asked,
     wanted: &Wanted,
     gathered: &Result<Gathered, GateError>,
-    siblings: &[&EvidenceSet],
+    others: &Predecessors<'_>,
     now: Timestamp,
 ) -> Ruling {
     match gathered {
@@ -105,14 +103,14 @@ pub fn assess(
         Ok(gathered) => match (&gathered.set, &wanted.obscure) {
             (Some(set), None) => {
                 let judgement = judge(policy, set);
-                let was_good = was_good(policy, &judgement, siblings);
+                let before = before(policy, Some(&judgement), others);
                 let time = verdict_time(policy, set, &judgement, now);
                 let facts = Facts {
                     outcome: Outcome::from(&judgement.outcome),
                     reason: &judgement.reason,
                     to_pass: &judgement.to_pass,
                     verdict_time: time,
-                    was_good,
+                    before,
                 };
                 let decision = decided(policy, asked, wanted, &facts, now);
                 explained(decision, &judgement, gathered, time)
@@ -126,7 +124,7 @@ pub fn assess(
                     reason: &reason,
                     to_pass: "Evidence about this image, from a fleet that rebuilt it.",
                     verdict_time: None,
-                    was_good: policy_knows_better(policy, siblings),
+                    before: before(policy, None, others),
                 };
                 let decision = decided(policy, asked, wanted, &facts, now);
                 Ruling { evidence: gathered.used.clone(), ..bare(decision, policy) }
@@ -149,7 +147,7 @@ fn unreadable(
         reason: &reason,
         to_pass: &to_pass,
         verdict_time: None,
-        was_good: false,
+        before: Before::Unknown,
     };
     bare(decided(policy, asked, wanted, &facts, now), policy)
 }
@@ -168,18 +166,20 @@ fn decided(
     decide(facts, &Rules { gate: &gate, waivers: &waivers, now })
 }
 
-/// True where enough operators rebuilt this image before others dissented, or where an earlier
-/// image of the same repository and platform is reproduced.
-fn was_good(policy: &Policy, judgement: &Judgement, siblings: &[&EvidenceSet]) -> bool {
-    let met = judgement.required > 0 && judgement.k >= judgement.required;
-    (met && !judgement.dissent.is_empty()) || policy_knows_better(policy, siblings)
-}
-
-fn policy_knows_better(policy: &Policy, siblings: &[&EvidenceSet]) -> bool {
-    policy.gate.regressions_only
-        && siblings
-            .iter()
-            .any(|set| matches!(judge(policy, set).outcome, VerdictOutcome::Reproduced { .. }))
+/// What is known of the time before: enough operators rebuilt this image before others dissented,
+/// or another image of the same repository and platform is reproduced.
+fn before(policy: &Policy, judgement: Option<&Judgement>, others: &Predecessors<'_>) -> Before {
+    let was_met = |j: &Judgement| j.required > 0 && j.k >= j.required && !j.dissent.is_empty();
+    let is_good = |set| matches!(judge(policy, set).outcome, VerdictOutcome::Reproduced { .. });
+    // Nothing else asks, and judging takes its time.
+    let asked = policy.gate.regressions_only;
+    if judgement.is_some_and(was_met) || (asked && others.sets.iter().copied().any(is_good)) {
+        Before::Good
+    } else if others.known {
+        Before::NotGood
+    } else {
+        Before::Unknown
+    }
 }
 
 /// A ruling about an image of which no observation was looked at.

@@ -80,8 +80,8 @@ fn judged(
     policy.refuse_unsupported(asked.source, &asked.repository)?;
     let mut rulings = Vec::new();
     for (wanted, gathered) in asked.wanted.iter().zip(&gathered) {
-        let siblings = collector.siblings(&asked, wanted);
-        let ruling = assess(policy, &asked, wanted, gathered, &siblings, now);
+        let before = collector.predecessors(&asked, wanted);
+        let ruling = assess(policy, &asked, wanted, gathered, &before, now);
         tracing::info!(
             image.reference = asked.image, image.platform = %wanted.subject.platform,
             verdict.outcome = %ruling.outcome, gate.decision = %ruling.decision,

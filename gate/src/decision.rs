@@ -6,7 +6,7 @@
 //!         --regressions_only--> --waiver--> --mode--> admit | warn | deny
 //! ```
 //! Invariant: nothing in here makes an image better than it is: an outcome changes only from
-//! `reproduced` to `stale`. What could not be looked at is denied in every mode, because modes are
+//! `reproduced` to `stale`, and what is not known of the past softens nothing. What could not be looked at is denied in every mode, because modes are
 //! about what was found. A waiver turns a denial into a warning that names it, never into silence.
 
 use crate::{
@@ -19,6 +19,17 @@ use attest::{
 };
 use serde::Serialize;
 
+/// What is known of the time before this image, for a policy that denies regressions alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// It was good before, or another image of the same repository and platform is.
+    Good,
+    /// The evidence of earlier images was looked at, and none was good.
+    NotGood,
+    /// No source was given that would know.
+    Unknown,
+}
+
 /// What is known of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts<'a> {
@@ -30,8 +41,8 @@ pub struct Facts<'a> {
     pub to_pass: &'a str,
     /// When it was last known (`age`); none if nobody said when.
     pub verdict_time: Option<Timestamp>,
-    /// It was good before, or an earlier image of the same repository and platform was.
-    pub was_good: bool,
+    /// Whether this is a regression.
+    pub before: Before,
 }
 
 /// What the policy says about this image.
@@ -78,6 +89,10 @@ pub struct Decision {
     pub waiver: Option<Waived>,
 }
 
+/// Silence about the past is no proof that nothing was good.
+const NOBODY_KNOWS_BEFORE: &str = "whether it is a regression is not known, as no folder or bundle \
+    with the evidence of earlier images is among the sources";
+
 /// Decides.
 pub fn decide(facts: &Facts<'_>, rules: &Rules<'_>) -> Decision {
     let gate = rules.gate;
@@ -94,9 +109,13 @@ pub fn decide(facts: &Facts<'_>, rules: &Rules<'_>) -> Decision {
     }
     let mut waiver = None;
     if admission == Admission::Deny && class != Class::Error {
-        if gate.regressions_only && !facts.was_good {
-            admission = Admission::Warn;
-            also(&mut reason, "no image of this repository and platform is known to be better");
+        match facts.before {
+            Before::NotGood if gate.regressions_only => {
+                admission = Admission::Warn;
+                also(&mut reason, "no image of this repository and platform is known to be better");
+            }
+            Before::Unknown if gate.regressions_only => also(&mut reason, NOBODY_KNOWS_BEFORE),
+            _ => {}
         }
         waiver = waived(outcome, rules, &mut reason);
         if waiver.is_some() {

@@ -50,6 +50,16 @@ pub enum GateError {
         /// What there is.
         found: String,
     },
+    /// Which index a manifest is deployed from decides what counts, and nobody said which.
+    #[error("{image}: expected evidence of one index, found {first} and {second}")]
+    TwoIndexes {
+        /// The manifest that was asked for.
+        image: String,
+        /// An index and where it is named.
+        first: String,
+        /// Another one.
+        second: String,
+    },
     /// The policy asks for what this version cannot check.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -68,6 +78,9 @@ impl GateError {
                 "get the evidence again from where it came"
             }
             Self::TooMany { .. } => "give the files of this image alone",
+            Self::TwoIndexes { .. } => {
+                "ask for the image by the digest of the index that it is deployed from"
+            }
             Self::Image { .. } => "ask where the image can be read, or bring complete evidence",
             Self::Policy(error) => error.hint().unwrap_or("read the policy's documentation"),
         }

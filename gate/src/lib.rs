@@ -27,7 +27,7 @@ pub mod report;
 pub use assess::Ruling;
 pub use check::{Check, Checked, check};
 pub use collect::EvidenceSource;
-pub use decision::{Decision, Facts, Rules, decide};
+pub use decision::{Before, Decision, Facts, Rules, decide};
 pub use error::GateError;
 pub use outcome::{Admission, Class, Outcome};
 pub use report::Report;

@@ -7,7 +7,7 @@
 
 use crate::{
     assess::{Ruling, bare},
-    decision::{Facts, Rules, decide},
+    decision::{Before, Facts, Rules, decide},
     error::GateError,
     image::{Asked, Wanted},
     outcome::{Admission, Outcome},
@@ -155,7 +155,7 @@ fn undecided(
     to_pass: &str,
     now: Timestamp,
 ) -> Ruling {
-    let facts = Facts { outcome, reason, to_pass, verdict_time: None, was_good: true };
+    let facts = Facts { outcome, reason, to_pass, verdict_time: None, before: Before::Good };
     let rules = Rules { gate: &policy.gate, waivers: &[], now };
     let decision = decide(&facts, &rules);
     Ruling { decision: Admission::Deny, enforced: true, ..bare(decision, policy) }

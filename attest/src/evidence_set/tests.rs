@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     Platform, evidence::EvidenceKind, key::SigningKey, observation::strategy::manifest_bytes,
 };
+use proptest::prelude::*;
 use serde_json::json;
 
 fn set() -> EvidenceSet {
@@ -57,6 +58,61 @@ fn order_and_repetition_do_not_matter() {
     let mut stranger = set();
     stranger.subject.platform = Platform::linux("arm64");
     assert!(matches!(one.merge(stranger), Err(EvidenceSetError::OtherSubject { .. })));
+}
+
+proptest! {
+    /// Whoever unites sets, in whatever order and grouping: the bytes are the same.
+    #[test]
+    fn uniting_knows_no_order(
+        parts in proptest::collection::vec((0usize..4, any::<u16>(), 0u64..4), 2..6),
+        order in Just((0..6usize).collect::<Vec<_>>()).prop_shuffle(),
+    ) {
+        let whole = set();
+        let another = |name: &str| {
+            let index = json!({"manifests": [{"digest": whole.subject.digest}], "name": name});
+            index.to_string().into_bytes()
+        };
+        let indexes = [
+            None,
+            whole.index.clone(),
+            Some(another("1")),
+            Some(another("2")),
+        ];
+        let sets: Vec<EvidenceSet> = parts
+            .iter()
+            .map(|(index, keeps, position)| {
+                let mut part = whole.clone();
+                part.index = indexes[*index].clone();
+                let mut bits = *keeps;
+                let mut keep = || { bits = bits.rotate_right(1); bits & 1 == 1 };
+                if !keep() { part.config = None; }
+                part.publisher.retain(|_| keep());
+                part.workers.retain(|_| keep());
+                part.leases.retain(|_| keep());
+                part.observations.retain(|_| keep());
+                for filed in &mut part.observations {
+                    filed.position = (*position > 0).then_some(JournalPosition(*position));
+                }
+                part
+            })
+            .collect();
+        let united = |sets: Vec<&EvidenceSet>| {
+            let mut all = sets[0].clone();
+            for set in &sets[1..] {
+                all.merge((*set).clone()).unwrap();
+            }
+            all
+        };
+        let one = united(sets.iter().collect());
+        let other = united(order.iter().filter_map(|at| sets.get(*at)).collect());
+        prop_assert_eq!(one.to_canonical_json().unwrap(), other.to_canonical_json().unwrap());
+        // In two groups, and with what is there already.
+        let (left, right) = sets.split_at(1);
+        let mut grouped = united(right.iter().collect());
+        grouped.merge(united(left.iter().collect())).unwrap();
+        grouped.merge(sets[sets.len() - 1].clone()).unwrap();
+        prop_assert_eq!(grouped.to_canonical_json().unwrap(), one.to_canonical_json().unwrap());
+    }
 }
 
 #[test]

@@ -197,7 +197,11 @@ fn gate(out: &mut String, policy: &Policy) {
         line(out, format!("  A verdict older than {seconds} s ({days} d {hours} h) is stale."));
     }
     if *regressions_only {
-        line(out, "  Only images that were reproduced before are denied.");
+        line(
+            out,
+            "  Only where an earlier image was reproduced, by evidence in a folder or a bundle,",
+        );
+        line(out, "  is an image denied; without such a source everything that is not good is.");
     }
     for rule in &policy.overrides {
         let platforms = match rule.platforms.as_slice() {

@@ -73,10 +73,11 @@ pub struct Override {
 }
 
 impl Override {
-    /// True when this override is for such an image.
+    /// True when this override is for such an image, however its host and its platform are
+    /// spelled: whoever pushes or pulls an image chooses among the spellings.
     pub fn applies(&self, source: Source, repository: &Repository, platform: &Platform) -> bool {
-        self.repositories.iter().any(|pattern| pattern.matches(source, repository))
-            && (self.platforms.is_empty() || self.platforms.contains(platform))
+        self.repositories.iter().any(|pattern| pattern.matches_place(source, repository))
+            && (self.platforms.is_empty() || self.platforms.iter().any(|p| p.covers(platform)))
     }
 }
 

@@ -355,6 +355,20 @@ impl Policy {
     /// operators must refuse while this is not empty.
     pub fn unsupported(&self, source: Source, repository: &Repository) -> Vec<String> {
         let mut found = self.unsupported_publishers(source, repository);
+        found.extend(self.unsupported_of_all());
+        found
+    }
+
+    /// The same of every image that the policy could be asked about.
+    pub fn unsupported_of_any(&self) -> Vec<String> {
+        let mut found: Vec<String> =
+            self.publishers.iter().filter_map(Publisher::unsupported).collect();
+        found.extend(self.unsupported_of_all());
+        found
+    }
+
+    fn unsupported_of_all(&self) -> Vec<String> {
+        let mut found = Vec::new();
         if self.log.inclusion != Inclusion::None {
             found.push(format!("log.inclusion = \"{}\"", self.log.inclusion));
         }

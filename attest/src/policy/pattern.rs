@@ -59,9 +59,40 @@ impl RepositoryPattern {
         self.source == source && glob(&self.glob, repository.as_str())
     }
 
+    /// As [`matches`](Self::matches), and also where the same registry is spelled in another way:
+    /// `registry.example:443/…`, `registry.example./…`, the names of Docker Hub. For rules that
+    /// may only become stricter by it or are no word of trust; signatures name one spelling.
+    pub fn matches_place(&self, source: Source, repository: &Repository) -> bool {
+        let matches = |pattern: &str| glob(pattern, &place(repository.as_str()));
+        self.matches(source, repository)
+            || (source == Source::Registry
+                && self.source == source
+                && (matches(&self.glob) || matches(&place(&self.glob))))
+    }
+
     /// The kind of source that the pattern is for.
     pub fn source(&self) -> Source {
         self.source
+    }
+}
+
+/// A repository's name, or a pattern of such, with its host in one spelling.
+fn place(name: &str) -> String {
+    let Some((host, path)) = name.split_once('/') else { return name.to_owned() };
+    let (host, port) = match host.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => (host, ""),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    // Without a port it is HTTPS's own.
+    let is_default = port.is_empty() || port.parse() == Ok(443_u16);
+    match host {
+        "docker.io" | "index.docker.io" | "registry-1.docker.io" if is_default => {
+            let library = if path.contains(['/', '*']) { "" } else { "library/" };
+            format!("docker.io/{library}{path}")
+        }
+        _ if is_default => format!("{host}/{path}"),
+        _ => format!("{host}:{port}/{path}"),
     }
 }
 
@@ -237,6 +268,55 @@ mod tests {
         for bad in ["", "oci:", "a/b:latest", "a@sha256:00", "A/b", "a b", "oci:x/y:tag"] {
             assert!(bad.parse::<RepositoryPattern>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_place_has_many_spellings() {
+        for (pattern, same, others) in [
+            (
+                "registry.example/demo/*",
+                &[
+                    "registry.example:443/demo/a",
+                    "registry.example./demo/a",
+                    "registry.example/demo/a",
+                ][..],
+                &["registry.example:5000/demo/a", "registry.example.evil/demo/a"][..],
+            ),
+            (
+                "registry.example.:443/demo/*",
+                &["registry.example/demo/a", "registry.example:0443/demo/a"],
+                &["registry.example:80/demo/a"],
+            ),
+            (
+                "docker.io/library/alpine",
+                &[
+                    "docker.io/alpine",
+                    "index.docker.io/library/alpine",
+                    "registry-1.docker.io/alpine",
+                ],
+                &["docker.io:5000/library/alpine", "docker.io/team/alpine"],
+            ),
+            (
+                "registry-1.docker.io/team/*",
+                &["docker.io/team/a", "index.docker.io:443/team/a"],
+                &[],
+            ),
+            ("*.example/demo/*", &["registry.example:443/demo/a"], &["registry.evil/demo/a"]),
+            ("[::1]/demo/*", &["[::1]:443/demo/a", "[::1]/demo/a"], &["[::1]:5000/demo/a"]),
+            ("[::1]:5000/demo/*", &["[::1]:5000/demo/a"], &["[::1]/demo/a"]),
+        ] {
+            let pattern: RepositoryPattern = pattern.parse().unwrap();
+            for name in same {
+                assert!(pattern.matches_place(Source::Registry, &repository(name)), "{name}");
+                assert!(!pattern.matches_place(Source::Layout, &repository(name)), "{name}");
+            }
+            for name in others {
+                assert!(!pattern.matches_place(Source::Registry, &repository(name)), "{name}");
+            }
+        }
+        // A layout's names have no host.
+        let layout: RepositoryPattern = "oci:demo/hello".parse().unwrap();
+        assert!(!layout.matches_place(Source::Layout, &repository("demo:443/hello")));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Leaves evidence, policies and keys in this folder.
+    /// Leaves evidence, policies and keys in this folder: a new or an empty one.
     #[arg(long)]
     keep: Option<PathBuf>,
     /// The published images and packages (tests/fixtures/published of the source tree).
@@ -40,6 +40,9 @@ pub async fn run(args: Args) -> Outcome {
             "expected the published images in {}: run from the source tree, or give --fixtures DIR",
             args.fixtures.display()
         )));
+    }
+    if let Some(folder) = &args.keep {
+        refuse_used(folder)?;
     }
     let temporary = tempfile::tempdir()?;
     let folder = args.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
@@ -70,6 +73,23 @@ pub async fn run(args: Args) -> Outcome {
         ))?;
     }
     Ok(if wrong == 0 { 0 } else { 1 })
+}
+
+/// Nothing that is there is touched: it could be the journal and the keys of a real fleet.
+fn refuse_used(folder: &Path) -> Result<(), Failure> {
+    let found = match std::fs::read_dir(folder) {
+        Ok(mut entries) => match entries.next() {
+            None => return Ok(()),
+            Some(_) => "found one with files".to_owned(),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => error.to_string(),
+    };
+    Err(Failure::Usage(format!(
+        "expected --keep to name a new or an empty folder, at {}: {found}. Name another one, or \
+         remove this one first if it is of an earlier demonstration",
+        folder.display()
+    )))
 }
 
 /// Submits an image and says every change until it is settled.

@@ -8,7 +8,7 @@ mod words;
 
 use super::{
     fleet::{self, Connection},
-    gate::keep,
+    keep::{keep, refuse_file},
     policy_file, status,
 };
 use crate::{
@@ -79,6 +79,7 @@ pub struct Explained {
 
 /// Runs the command; the exit code is the verdict's.
 pub async fn run(args: Args) -> Outcome {
+    refuse_file(args.keep.as_deref())?;
     let (whose, explained) = match &args.policy {
         Some(policy) => (Whose::Own, from_evidence(&args, policy).await?),
         None => (Whose::Coordinators, from_coordinator(&args).await?),
@@ -175,7 +176,7 @@ async fn from_evidence(args: &Args, policy: &Path) -> Result<Vec<Explained>, Fai
         policy: &policy,
         evidence: &args.evidence,
         options: &options,
-        now: fleet::now(),
+        now: fleet::now()?,
         offline: args.evidence.iter().all(|source| matches!(source, EvidenceSource::Path(_))),
     };
     let found = find(&check, &collector).await?;

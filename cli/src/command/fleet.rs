@@ -66,10 +66,25 @@ pub fn failed(status: tonic::Status) -> Failure {
     }
 }
 
-/// This machine's clock.
-pub fn now() -> Timestamp {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(0)).unwrap_or_default()
+/// This machine's clock. One that says nothing is an error: taken for 1970 it would open again
+/// whatever has ended since.
+pub fn now() -> Result<Timestamp, Failure> {
+    moment(SystemTime::now())
+}
+
+fn moment(clock: SystemTime) -> Result<Timestamp, Failure> {
+    let unread = |found: String| {
+        Failure::Operation(anyhow::anyhow!(
+            "expected this machine's clock to say a time of the years 1970 to 9999, found {found}. \
+             Set the clock"
+        ))
+    };
+    let since = clock
+        .duration_since(UNIX_EPOCH)
+        .map_err(|error| unread(format!("one {} s before 1970", error.duration().as_secs())))?;
+    let seconds = since.as_secs();
+    let time = i64::try_from(seconds).ok().and_then(|s| Timestamp::from_unix(s).ok());
+    time.ok_or_else(|| unread(format!("one {seconds} s after 1970")))
 }
 
 /// Hands in an operator's record.
@@ -158,4 +173,23 @@ fn operator_json(operator: &v1::OperatorSummary) -> serde_json::Value {
         "operator": operator.operator, "root_key": operator.root_key,
         "revoked": operator.revoked, "workers": workers,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_clock_that_says_nothing_is_an_error_and_not_1970() {
+        let time = moment(UNIX_EPOCH + Duration::from_secs(1_790_000_000)).unwrap();
+        assert_eq!(time.unix(), 1_790_000_000);
+        let early = UNIX_EPOCH.checked_sub(Duration::from_secs(5)).unwrap();
+        let late = UNIX_EPOCH.checked_add(Duration::from_secs(1 << 40)).unwrap();
+        for (clock, found) in [(early, "5 s before 1970"), (late, "1099511627776 s after 1970")] {
+            let failure = moment(clock).unwrap_err();
+            assert_eq!(failure.code(), 1);
+            assert!(failure.to_string().contains(found), "{failure}");
+        }
+    }
 }

@@ -3,18 +3,21 @@
 //! Invariant: the decision is the gate library's; nothing is rebuilt here, and what could not be read
 //! is an error in every mode.
 
-use super::{fleet, policy_file};
+use super::{
+    fleet,
+    keep::{keep, refuse_file},
+    policy_file,
+};
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
 };
-use attest::evidence_set::EvidenceSet;
 use gate::{
     Check, EvidenceSource, GateError, Report,
     collect::{SourceError, options},
 };
 use oci::ImageReference;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Subcommands of `gate`.
 #[derive(Debug, clap::Subcommand)]
@@ -72,6 +75,7 @@ async fn check(args: CheckArgs) -> Outcome {
         .image
         .parse()
         .map_err(|e: oci::reference::ReferenceError| Failure::Usage(e.to_string()))?;
+    refuse_file(args.keep.as_deref())?;
     let policy = policy_file::read(&args.policy)?;
     let options =
         options(&policy, oci::registry::Credentials::default(), oci::registry::Timing::default());
@@ -80,7 +84,7 @@ async fn check(args: CheckArgs) -> Outcome {
         policy: &policy,
         evidence: &args.evidence,
         options: &options,
-        now: fleet::now(),
+        now: fleet::now()?,
         offline: args.offline,
     })
     .await
@@ -99,17 +103,6 @@ async fn check(args: CheckArgs) -> Outcome {
     Ok(if args.strict_exit { report.outcome_exit } else { report.exit })
 }
 
-/// One file for each platform, in a folder for each repository: the same bytes in two repositories
-/// have two verdicts. A `+` stands in no repository's name.
-pub fn keep(folder: &Path, sets: &[EvidenceSet]) -> Result<(), Failure> {
-    for set in sets {
-        let folder = folder.join(set.subject.repository.as_str().replace('/', "+"));
-        std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join(gate::collect::file::name_of(set)), set.to_canonical_json()?)?;
-    }
-    Ok(())
-}
-
 fn text(report: &Report) -> String {
     let rows: Vec<Vec<String>> = report
         .platforms
@@ -126,7 +119,13 @@ fn text(report: &Report) -> String {
         .collect();
     let table = output::table(&["PLATFORM", "OUTCOME", "LEVEL", "K/N", "DECISION"], &rows);
     let ruling = &report.ruling;
-    let mut text = format!("{}\n\n{table}\n{}: {}\n", report.image, ruling.decision, ruling.reason);
+    // What is to be deployed: the tag may name another image by then.
+    let decided = match (&report.repository, &report.digest) {
+        (Some(repository), Some(digest)) => format!("  decided about {repository}@{digest}\n"),
+        _ => String::new(),
+    };
+    let mut text =
+        format!("{}\n{decided}\n{table}\n{}: {}\n", report.image, ruling.decision, ruling.reason);
     if !ruling.to_pass.is_empty() {
         text.push_str(&format!("to pass: {}\n", ruling.to_pass));
     }

@@ -141,6 +141,9 @@ pub async fn export(args: ExportArgs) -> Outcome {
             headed = true;
         }
         for row in &page.rows {
+            if output::is_unread() {
+                return Ok(0);
+            }
             match args.format {
                 ExportFormat::Ndjson => output::json(row)?,
                 ExportFormat::Csv => {

@@ -8,6 +8,7 @@ pub mod explain;
 pub mod fleet;
 pub mod gate;
 pub mod history;
+pub mod keep;
 pub mod operator;
 pub mod policy;
 pub mod policy_file;

@@ -141,14 +141,15 @@ pub async fn run(command: Command) -> Outcome {
             let root = read_secret_key(&root_key)?;
             enroll(&new, operator.clone(), &root, days, &connection).await?;
             let old = read_public_key(&old)?.id();
-            let revocation = revocation(operator, old, Some(fleet::now()), "rotated".to_owned());
+            let reason = "rotated".to_owned();
+            let revocation = revocation(operator, old, Some(fleet::now()?), reason)?;
             fleet::revoke(&connection, &revocation.sign(&root)?).await?;
             Ok(0)
         }
         Command::Revoke { public, operator, root_key, since, reason, connection } => {
             let root = read_secret_key(&root_key)?;
             let key = read_public_key(&public)?.id();
-            let envelope: Envelope = revocation(operator, key, since, reason).sign(&root)?;
+            let envelope: Envelope = revocation(operator, key, since, reason)?.sign(&root)?;
             fleet::revoke(&connection, &envelope).await?;
             Ok(0)
         }
@@ -194,13 +195,14 @@ fn revocation(
     key: Digest,
     compromised_since: Option<Timestamp>,
     reason: String,
-) -> KeyRevocation {
-    KeyRevocation { operator, key, compromised_since, reason, revoked_at: fleet::now() }
+) -> Result<KeyRevocation, Failure> {
+    let revoked_at = fleet::now()?;
+    Ok(KeyRevocation { operator, key, compromised_since, reason, revoked_at })
 }
 
 /// From an hour ago, so that a clock that is a little behind does not refuse a fresh record.
 fn validity(days: u32) -> Result<Validity, Failure> {
-    let now = fleet::now().unix();
+    let now = fleet::now()?.unix();
     Ok(Validity {
         from: Timestamp::from_unix(now - 3600)?,
         until: Timestamp::from_unix(now + i64::from(days) * 86_400)?,

@@ -7,7 +7,7 @@ use crate::{
 };
 use attest::{policy::Policy, trust};
 use oci::{Image, ImageReference, ImageSource, SourceOptions, discover_image};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use worker::pipeline::{network, source_of};
 
 /// Subcommands of `policy`.
@@ -21,7 +21,8 @@ pub enum Command {
         #[arg(long)]
         policy: Option<PathBuf>,
     },
-    /// Reads a policy file and everything it names. Exit 16: invalid.
+    /// Reads a policy file and everything it names. Exit 16: invalid, or asks for what this version
+    /// cannot check, which `gate check` and `verify` refuse.
     Check {
         /// The file.
         file: PathBuf,
@@ -39,6 +40,7 @@ pub async fn run(command: Command) -> Outcome {
         Command::Init { image, policy } => init(&image, policy).await,
         Command::Check { file } => {
             let policy = policy_file::read(&file)?;
+            refuse_unsupported(&file, &policy)?;
             output::data(&format!("{}: good, {}", file.display(), policy.digest()))?;
             Ok(0)
         }
@@ -47,6 +49,21 @@ pub async fn run(command: Command) -> Outcome {
             Ok(0)
         }
     }
+}
+
+/// What gates and `verify` refuse is not good here.
+fn refuse_unsupported(file: &Path, policy: &Policy) -> Result<(), Failure> {
+    let unsupported = policy.unsupported_of_any();
+    if unsupported.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Policy(format!(
+        "policy {}: can be read, but asks for what this version cannot check: {}. A gate refuses \
+         every image that this is about, `verify` those of such a publisher\nhint: drop the demand \
+         from the policy, or use a version that can check it",
+        file.display(),
+        unsupported.join(", ")
+    )))
 }
 
 async fn init(image: &str, policy: Option<PathBuf>) -> Outcome {

@@ -107,7 +107,7 @@ fn in_words(report: &fsck::Report) -> String {
 }
 
 fn give_up(data: &Path, position: u64, format: Format) -> Outcome {
-    let report = cut::cut(data, position, super::fleet::now()).map_err(|error| failed(&error))?;
+    let report = cut::cut(data, position, super::fleet::now()?).map_err(|error| failed(&error))?;
     match format {
         Format::Json => output::json(&report)?,
         Format::Text => output::data(&format!(
@@ -123,7 +123,7 @@ fn give_up(data: &Path, position: u64, format: Format) -> Outcome {
 /// Copies the journal.
 pub fn back_up(dir: &Path, target: &Path) -> Outcome {
     let steps = Steps::new("backup");
-    let now = super::fleet::now();
+    let now = super::fleet::now()?;
     let list = backup::backup(&data_folder(dir), target, now, |done| steps.at("byte", done, None));
     let list = list.map_err(|error| failed(&error))?;
     drop(steps);

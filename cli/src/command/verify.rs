@@ -1,6 +1,6 @@
 //! `assay verify IMAGE`: rebuilds an image here.
 
-use super::policy_file;
+use super::{keep::refuse_file, policy_file};
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
@@ -78,6 +78,7 @@ async fn verified(args: Args) -> Outcome {
         .image
         .parse()
         .map_err(|e: oci::reference::ReferenceError| Failure::Usage(e.to_string()))?;
+    refuse_file(args.keep.as_deref())?;
     let policy = if args.any_signer {
         let own = args.policy.clone().or_else(policy_file::users_own);
         own.map_or_else(|| Ok(Policy::default()), |path| policy_file::read(&path)).map(Arc::new)?
@@ -119,7 +120,9 @@ async fn verified(args: Args) -> Outcome {
 }
 
 fn keep_evidence(keep: &std::path::Path, verified: &Verified) -> Result<(), Failure> {
-    std::fs::create_dir_all(keep)?;
+    std::fs::create_dir_all(keep).map_err(|error| {
+        anyhow::anyhow!("expected to keep what was found in {}: {error}", keep.display())
+    })?;
     let report = serde_json::to_vec_pretty(&verified.report)?;
     whole_file::write(&keep.join("report.json"), &report)?;
     for (platform, explanation) in verified.report.platforms.iter().zip(&verified.explanations) {

@@ -78,6 +78,15 @@ fn confined(command: &mut Command, home: &Path) {
     }
 }
 
+/// The exit code and standard error of a command whose standard output nobody reads.
+pub async fn unread(mut command: Command) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.stdout(writer).stderr(Stdio::piped());
+    let output = command.spawn().unwrap().wait_with_output().await.unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// Runs a command to its end.
 pub async fn run(mut command: Command) -> Run {
     let output = command.output().await.unwrap();

@@ -186,6 +186,26 @@ async fn research_tables(folder: &Path) {
     task.await.unwrap().unwrap();
 }
 
+/// The folder may be that of a real fleet: its journal and its keys are not the demonstration's.
+#[test]
+fn a_folder_that_is_in_use_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("coordinator/data/journal");
+    std::fs::create_dir_all(&journal).unwrap();
+    std::fs::write(journal.join("0.journal"), "precious").unwrap();
+    let file = folder.path().join("coordinator/admin.key");
+    std::fs::write(&file, "precious").unwrap();
+    for keep in [folder.path(), &file] {
+        let (code, out, said) = assay(&["demo", "--keep", keep.to_str().unwrap()]);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{said}");
+        assert!(said.contains("a new or an empty folder, at "), "{said}");
+    }
+    for path in [journal.join("0.journal"), file] {
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "precious");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
 #[test]
 fn exit_codes_of_bad_calls() {
     let (code, _, said) = assay(&["verify", "registry.example/app:1", "--policy", "/nowhere"]);

@@ -6,8 +6,10 @@
 //! ```
 //! Invariant: every set is read by `EvidenceSet::parse`, which checks its digests. In a folder,
 //! JSON with another schema (reports, explanations) is passed over; what is no JSON at all, or says
-//! that it is evidence and is not, is an error: half a file could be the half with the dissent.
-//! Links are followed to files, never to folders. Reads only; the order of names decides nothing.
+//! that it is evidence and is not, or is of another version, is an error: half a file could be the
+//! half with the dissent. For the same reason nothing is left out because it could not be looked
+//! at: a link whose target is away is an error. Links are followed, and a folder that several ways
+//! lead to is read once. Reads only; the order of names decides nothing.
 
 use crate::error::GateError;
 use attest::evidence_set::{
@@ -16,6 +18,8 @@ use attest::evidence_set::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
@@ -69,7 +73,7 @@ fn unreadable(path: &Path, error: &io::Error) -> GateError {
 pub fn read(path: &Path) -> Result<Vec<Local>, GateError> {
     let about = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if about.is_dir() {
-        let mut folder = Folder { found: Vec::new(), entries: 0, files: 0, bytes: 0 };
+        let mut folder = Folder::default();
         folder.walk(path, 0)?;
         return Ok(folder.found);
     }
@@ -92,8 +96,11 @@ fn locals(uri: &str, sets: Vec<EvidenceSet>, named: bool) -> Vec<Local> {
 }
 
 /// A folder while it is read.
+#[derive(Default)]
 struct Folder {
     found: Vec<Local>,
+    /// The real names of the folders in it that were read.
+    seen: BTreeSet<PathBuf>,
     entries: u64,
     files: u64,
     bytes: u64,
@@ -103,6 +110,9 @@ impl Folder {
     fn walk(&mut self, folder: &Path, depth: usize) -> Result<(), GateError> {
         let failed = |error: io::Error| unreadable(folder, &error);
         let uri = || folder.display().to_string();
+        if !self.seen.insert(fs::canonicalize(folder).map_err(failed)?) {
+            return Ok(());
+        }
         if depth > DEPTH_MAX {
             return Err(GateError::TooMany { uri: uri(), max: DEPTH_MAX as u64, unit: "levels" });
         }
@@ -116,12 +126,25 @@ impl Folder {
             paths.push((entry.path(), entry.file_type().map_err(failed)?));
         }
         paths.sort_by(|(a, _), (b, _)| a.cmp(b));
-        for (path, kind) in paths {
+        let is_layout = folder.join("oci-layout").is_file();
+        for (path, listed) in paths {
+            let is_json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
             // The blobs of a layout are found by what is attached, not by their names.
-            if kind.is_dir() && !path.ends_with("blobs") {
+            let is_blobs = is_layout && path.file_name() == Some(OsStr::new("blobs"));
+            if is_blobs || (listed.is_file() && !is_json) {
+                continue;
+            }
+            let kind = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?.file_type();
+            if kind.is_dir() {
                 self.walk(&path, depth + 1)?;
-            } else if path.extension().is_some_and(|e| e == "json") && path.is_file() {
+            } else if is_json && kind.is_file() {
                 self.file(&path)?;
+            } else if is_json {
+                return Err(GateError::File {
+                    uri: path.display().to_string(),
+                    expected: "a file or a folder",
+                    found: "something else".to_owned(),
+                });
             }
         }
         Ok(())
@@ -178,8 +201,22 @@ pub fn sets(uri: &str, bytes: &[u8]) -> Result<Option<Vec<EvidenceSet>>, GateErr
             let read = |set: &RawValue| EvidenceSet::parse(set.get().as_bytes()).map_err(failed);
             wire.sets.iter().map(|set| read(set)).collect::<Result<_, _>>().map(Some)
         }
+        // Of a version that this one cannot read: what it says is not nothing.
+        Some(schema) if is_evidence(schema) => Err(GateError::File {
+            uri: uri.to_owned(),
+            expected: "evidence of schema assay/evidence/v1 or assay/bundle/v1, or a newer assay",
+            found: schema.chars().take(200).collect(),
+        }),
         _ => Ok(None),
     }
+}
+
+/// True for evidence of any version.
+fn is_evidence(schema: &str) -> bool {
+    [EVIDENCE_SET_SCHEMA, BUNDLE_SCHEMA]
+        .into_iter()
+        .filter_map(|known| known.strip_suffix("v1"))
+        .any(|known| schema.starts_with(known))
 }
 
 /// The bytes of a bundle: canonical sets, in the order of their subjects.

@@ -33,7 +33,7 @@ use oci::{
     fetch::Fetcher,
 };
 use serde::Serialize;
-use std::{path::PathBuf, str::FromStr};
+use std::{collections::BTreeSet, path::PathBuf, str::FromStr};
 use url::Url;
 
 /// One place of evidence.
@@ -112,7 +112,20 @@ pub struct Collector {
     coordinators: Vec<(Url, Fetcher)>,
     repositories: Vec<Repository>,
     beside: bool,
+    /// A folder or a bundle is among the sources.
+    keeps: bool,
     registry: Registry,
+}
+
+/// What is known of other images of the same repository and platform: it tells a regression from
+/// what never was good.
+#[derive(Debug, Clone, Default)]
+pub struct Predecessors<'a> {
+    /// Their sets.
+    pub sets: Vec<&'a EvidenceSet>,
+    /// True where a source was given that would have them: a folder or a bundle. A coordinator, a
+    /// registry and a file about one image are asked about that image alone.
+    pub known: bool,
 }
 
 /// Network and credentials of a gate: the exceptions are the policy's.
@@ -129,15 +142,21 @@ impl Collector {
             coordinators: Vec::new(),
             repositories: Vec::new(),
             beside: sources.is_empty(),
+            keeps: false,
             registry: Registry::new(options),
         };
         for source in sources {
             match source {
                 EvidenceSource::Path(path) => {
-                    collector.local.extend(file::read(path)?);
-                    if path.join("oci-layout").is_file() {
+                    let found = file::read(path)?;
+                    let is_layout = path.join("oci-layout").is_file();
+                    if is_layout {
                         collector.layouts.push(Layout::open(path)?);
                     }
+                    // Of a layout only what is attached to the image is looked for.
+                    let of_many = if path.is_dir() { !is_layout } else { found.len() != 1 };
+                    collector.keeps |= of_many || found.len() > 1;
+                    collector.local.extend(found);
                 }
                 EvidenceSource::Coordinator(url) => {
                     collector.coordinators.push((url.clone(), Fetcher::new(&options.network)?));
@@ -154,15 +173,16 @@ impl Collector {
         self.local.iter().map(|local| &local.set)
     }
 
-    /// The sets about earlier images of the same repository and platform.
-    pub fn siblings<'a>(&'a self, asked: &'a Asked, wanted: &'a Wanted) -> Vec<&'a EvidenceSet> {
+    /// What is known of other images of the same repository and platform.
+    pub fn predecessors<'a>(&'a self, asked: &Asked, wanted: &Wanted) -> Predecessors<'a> {
+        let platform = wanted.subject.platform.normal();
         let of_repository = self.local().filter(|set| {
             set.source == asked.source
                 && set.subject.repository == asked.repository
-                && set.subject.platform == wanted.subject.platform
+                && set.subject.platform.normal() == platform
                 && set.subject.digest != wanted.subject.digest
         });
-        of_repository.collect()
+        Predecessors { sets: of_repository.collect(), known: self.keeps }
     }
 
     /// An error when a file that was named on its own is about none of the images asked for.
@@ -221,6 +241,9 @@ fn united(
     asked: &Asked,
     wanted: &Wanted,
 ) -> Result<Gathered, GateError> {
+    if asked.index.is_none() {
+        one_index(&found, asked)?;
+    }
     let mut gathered = Gathered::default();
     for (uri, mut set) in found {
         let evidence = |error| GateError::Evidence { uri: uri.clone(), error };
@@ -241,6 +264,30 @@ fn united(
     }
     gathered.used.sort_by(|a, b| (&a.uri, a.digest).cmp(&(&b.uri, b.digest)));
     Ok(gathered)
+}
+
+/// A manifest that is asked for alone may be in several indexes, and what is attached to one says
+/// nothing about another. Which one is meant is for the reference to say: not for the first source,
+/// nor for whoever adds a set of their own.
+fn one_index(found: &[(String, EvidenceSet)], asked: &Asked) -> Result<(), GateError> {
+    let mut named: BTreeSet<(Digest, String)> = BTreeSet::new();
+    for (uri, set) in found {
+        named.extend(set.index_digest().map(|index| (index, format!("{index} in {uri}"))));
+        let pieces = set.publisher.iter().filter(|piece| piece.attached_to != set.subject.digest);
+        named.extend(pieces.map(|piece| {
+            let index = piece.attached_to;
+            (index, format!("{index}, to which a statement in {uri} is attached"))
+        }));
+    }
+    let Some((first, first_named)) = named.first() else { return Ok(()) };
+    match named.iter().find(|(index, _)| index != first) {
+        None => Ok(()),
+        Some((_, second)) => Err(GateError::TwoIndexes {
+            image: asked.named(),
+            first: first_named.clone(),
+            second: second.clone(),
+        }),
+    }
 }
 
 /// The place where a reference's image is read.

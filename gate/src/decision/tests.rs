@@ -28,7 +28,7 @@ fn facts(outcome: Outcome) -> Facts<'static> {
         reason: "So it is.",
         to_pass: "Something else.",
         verdict_time: Some(at(NOW - 60)),
-        was_good: false,
+        before: Before::NotGood,
     }
 }
 
@@ -145,8 +145,13 @@ fn regressions_only_denies_what_was_good() {
         let new = run(&facts(outcome), &gate, &[]);
         assert_eq!(new.admission, Admission::Warn);
         assert!(new.reason.contains("is known to be better"));
-        let regressed = Facts { was_good: true, ..facts(outcome) };
-        assert_eq!(run(&regressed, &gate, &[]).admission, Admission::Deny);
+        for before in [Before::Good, Before::Unknown] {
+            let regressed = Facts { before, ..facts(outcome) };
+            let decision = run(&regressed, &gate, &[]);
+            assert_eq!(decision.admission, Admission::Deny);
+            let says = decision.reason.contains("whether it is a regression is not known");
+            assert_eq!(says, before == Before::Unknown, "{}", decision.reason);
+        }
     }
     assert_eq!(run(&facts(Outcome::Error), &gate, &[]).admission, Admission::Deny);
 }
@@ -185,10 +190,10 @@ proptest! {
         gate in any_gate(),
         waivers in proptest::collection::vec(any_waiver(), 0..4),
         age in proptest::option::of(-2000i64..200 * DAY as i64),
-        was_good in any::<bool>(),
+        before in proptest::sample::select(vec![Before::Good, Before::NotGood, Before::Unknown]),
     ) {
         let verdict_time = age.map(|age| at(NOW - age));
-        let facts = Facts { verdict_time, was_good, ..facts(outcome) };
+        let facts = Facts { verdict_time, before, ..facts(outcome) };
         let waivers: Vec<&Waiver> = waivers.iter().collect();
         let decision = run(&facts, &gate, &waivers);
         // Only `reproduced` is good, and only from `reproduced`.
@@ -199,8 +204,10 @@ proptest! {
         if decision.class == Class::Error {
             prop_assert_eq!(decision.admission, Admission::Deny);
         }
-        // Without waiver and regressions_only, enforcement admits only what the rules say.
-        if decision.enforced && decision.waiver.is_none() && !gate.regressions_only {
+        // Without a waiver, enforcement admits only what the rules say, and new images where
+        // regressions alone count and the past is known.
+        let softened = gate.regressions_only && before == Before::NotGood;
+        if decision.enforced && decision.waiver.is_none() && !softened {
             match decision.class {
                 Class::Good => prop_assert_eq!(decision.admission, Admission::Admit),
                 Class::Bad | Class::Error => prop_assert_eq!(decision.admission, Admission::Deny),

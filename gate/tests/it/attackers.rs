@@ -193,3 +193,135 @@ async fn folders_are_read_to_a_bound_and_other_json_is_passed_over() {
     assert_eq!(report.ruling.outcome, Outcome::Error);
     assert!(report.ruling.reason.contains("levels"), "{}", report.ruling.reason);
 }
+
+/// Half of a folder could be the half without the dissent: what is not looked at is an error.
+#[tokio::test]
+async fn nothing_in_a_folder_is_passed_over_because_it_cannot_be_read() {
+    use std::os::unix::fs::symlink;
+    let bench = Bench::new();
+    let policy = bench.fleet.policy("[gate]\nmode = \"observe\"\nunknown = \"pass\"\n");
+    let mut sets = bench.reproduced();
+    let folder = bench.fleet.keep("evidence", &sets);
+    let other = build("amd64", "other").0.manifest;
+    bench.fleet.observe(&mut sets[0], 3, &other);
+    let dissent = sets[0].to_canonical_json().unwrap();
+    let away = bench.fleet.path("away");
+    fs::create_dir_all(away.join("blobs")).unwrap();
+    let outcome = async || {
+        let report = run(&policy, &bench.reference, &[path(&folder)]).await.report;
+        (report.ruling.outcome, report.ruling.reason.clone())
+    };
+    assert_eq!(outcome().await.0, Outcome::Reproduced);
+
+    // Whatever the way to it, the dissent is seen.
+    fs::write(away.join("dissent.json"), &dissent).unwrap();
+    fs::write(away.join("blobs/dissent.JSON"), &dissent).unwrap();
+    let places = ["dissent.JSON", "blobs/dissent.json", "a.json/dissent.Json"];
+    for place in places {
+        let place = folder.join(place);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(&place, &dissent).unwrap();
+        assert_eq!(outcome().await.0, Outcome::Disputed, "{}", place.display());
+        fs::remove_file(&place).unwrap();
+    }
+    let link = folder.join("link");
+    for target in [away.clone(), away.join("blobs")] {
+        symlink(&target, &link).unwrap();
+        assert_eq!(outcome().await.0, Outcome::Disputed, "{}", target.display());
+        fs::remove_file(&link).unwrap();
+    }
+    symlink(away.join("dissent.json"), folder.join("link.json")).unwrap();
+    assert_eq!(outcome().await.0, Outcome::Disputed);
+
+    // What cannot be looked at, and what a newer version wrote.
+    fs::remove_file(away.join("dissent.json")).unwrap();
+    let (found, reason) = outcome().await;
+    assert_eq!(found, Outcome::Error, "a link whose target is away");
+    assert!(reason.contains("link.json"), "{reason}");
+    fs::remove_file(folder.join("link.json")).unwrap();
+    symlink(folder.join("no such folder"), &link).unwrap();
+    assert_eq!(outcome().await.0, Outcome::Error, "a folder that is away");
+    fs::remove_file(&link).unwrap();
+    symlink("/dev/null", folder.join("link.json")).unwrap();
+    assert_eq!(outcome().await.0, Outcome::Error, "no file");
+    fs::remove_file(folder.join("link.json")).unwrap();
+    for schema in ["assay/evidence/v2", "assay/bundle/v2", "assay/evidence/"] {
+        fs::write(folder.join("new.json"), format!(r#"{{"schema":"{schema}"}}"#)).unwrap();
+        let (found, reason) = outcome().await;
+        assert_eq!(found, Outcome::Error, "{schema}");
+        assert!(reason.contains(schema) && reason.contains("new.json"), "{reason}");
+    }
+    fs::remove_file(folder.join("new.json")).unwrap();
+    // The blobs of a layout are what is attached, and may be many.
+    fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    fs::write(folder.join("index.json"), r#"{"schemaVersion":2,"manifests":[]}"#).unwrap();
+    fs::write(folder.join("blobs/not.json"), "{").unwrap();
+    assert_eq!(outcome().await.0, Outcome::Reproduced);
+}
+
+/// Which index a bare manifest is deployed from is not for whoever adds evidence to say: another
+/// index hides what is attached to the first one, and which set comes first must not matter.
+#[tokio::test]
+async fn a_set_with_another_index_changes_no_verdict() {
+    let bench = Bench::new();
+    let policy = bench.fleet.policy("[gate]\nunknown = \"warn\"\n");
+    // What a stranger attached to the index: untrusted.
+    let mut set = bench.set(0);
+    let index = bench.image.index.digest;
+    let publisher = set.publisher.remove(0);
+    let strangers = {
+        let fleet = &bench.fleet;
+        fleet.set_by(&fleet.stranger, Source::Layout, "demo/hello", &bench.image, 0).publisher
+    };
+    set.publisher = strangers
+        .into_iter()
+        .map(|mut piece| {
+            piece.attached_to = index;
+            piece
+        })
+        .collect();
+    let named = |name: &str, set: &EvidenceSet| {
+        let file = bench.fleet.path(name);
+        fs::write(&file, set.to_canonical_json().unwrap()).unwrap();
+        path(&file)
+    };
+    let ours = named("ours.json", &set);
+    let amd64 = bench.image.platforms[0].descriptor.digest;
+    let image = bench.by_digest().replace(&index.to_string(), &amd64.to_string());
+    let report = run(&policy, &image, std::slice::from_ref(&ours)).await.report;
+    assert_eq!((report.ruling.outcome, report.exit), (Outcome::Untrusted, 13));
+    // A set of somebody's own, with an index of their own that lists the manifest.
+    let mut own = set.clone();
+    own.publisher.clear();
+    own.index = Some(crate::fleet::index(&[bench.image.platforms[0].descriptor.to_json()]));
+    let theirs = named("theirs.json", &own);
+    let mut reasons = std::collections::BTreeSet::new();
+    for evidence in [[ours.clone(), theirs.clone()], [theirs.clone(), ours.clone()]] {
+        let report = run(&policy, &image, &evidence).await.report;
+        assert_eq!((report.ruling.outcome, report.exit), (Outcome::Error, 1));
+        assert!(report.ruling.to_pass.contains("digest of the index"), "{report:?}");
+        for file in ["ours.json", "theirs.json"] {
+            assert!(report.ruling.reason.contains(file), "{}", report.ruling.reason);
+        }
+        reasons.insert(report.ruling.reason);
+    }
+    assert_eq!(reasons.len(), 1, "whichever comes first");
+    // United by somebody else already: what is attached to the other index still shows.
+    let mut united = own.clone();
+    united.publisher = set.publisher.clone();
+    let report = run(&policy, &image, &[named("united.json", &united)]).await.report;
+    assert_eq!((report.ruling.outcome, report.exit), (Outcome::Error, 1));
+    // By the index nothing is open, in any order, and the publisher's own statement counts.
+    set.publisher.push(publisher);
+    let ours = named("ours.json", &set);
+    let sets = [ours, theirs];
+    let digests = async |evidence: &[_]| {
+        let checked = run(&policy, &bench.by_digest(), evidence).await;
+        let digests: Vec<_> = checked.sets.iter().map(|set| set.digest().unwrap()).collect();
+        (digests, checked.report.platforms[0].ruling.clone())
+    };
+    let [a, b] = sets;
+    let (one, other) = (digests(&[a.clone(), b.clone()]).await, digests(&[b, a]).await);
+    assert_eq!(one, other);
+    assert_eq!(one.1.outcome, Outcome::Inconclusive);
+}

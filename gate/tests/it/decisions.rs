@@ -178,6 +178,27 @@ async fn old_verdicts_are_stale_unless_somebody_looked_again() {
     }
     assert_eq!(judged(&ahead, later).await.ruling.outcome, Outcome::Stale);
 
+    // Those who looked again are fresh, whichever of their observations is the counted one.
+    let mut again = sets.clone();
+    for (set, manifest) in again.iter_mut().zip(&manifests) {
+        bench.fleet.observe_at(set, 0, 2, manifest, later);
+    }
+    assert_eq!(judged(&again, later).await.ruling.outcome, Outcome::Stale, "two are too few");
+    for (set, manifest) in again.iter_mut().zip(&manifests) {
+        bench.fleet.observe_at(set, 1, 2, manifest, later - 1);
+    }
+    let report = judged(&again, later).await;
+    let known = (report.ruling.outcome, report.ruling.verdict_time, report.ruling.k);
+    assert_eq!(known, (Outcome::Reproduced, Some(time(later - 1)), 4));
+    // One operator's three looks are one's, and another output makes nothing fresh.
+    let mut alone = sets.clone();
+    for (set, manifest) in alone.iter_mut().zip(&manifests) {
+        for attempt in 2..5 {
+            bench.fleet.observe_at(set, 0, attempt, manifest, later);
+        }
+    }
+    assert_eq!(judged(&alone, later).await.ruling.outcome, Outcome::Stale);
+
     // The policy's coordinator may say that it still holds; nobody else may.
     for (key, fresh) in [(&bench.fleet.stranger, false), (&bench.fleet.coordinator, true)] {
         let mut signed = sets.clone();
@@ -235,6 +256,7 @@ async fn modes_overrides_and_waivers() {
         ("[gate]\nmode = \"delay\"\ndelay_until = \"2001-01-01\"\n".into(), Admission::Deny, true),
         ("[gate]\nmode = \"enforce\"\n".to_owned(), Admission::Deny, true),
         (arm64.to_owned(), Admission::Deny, true),
+        (amd64.replace("linux/amd64", "Linux/x86_64/v1"), Admission::Warn, false),
         (amd64, Admission::Warn, false),
         (waiver(&index, "2099-01-01"), Admission::Warn, true),
         (waiver(&manifest, "2099-01-01"), Admission::Warn, true),
@@ -273,6 +295,23 @@ async fn regressions_are_known_from_earlier_images_in_the_folder() {
     bench.fleet.keep("evidence", &sets);
     let report = run(&policy, &image, &[path(&folder)]).await.report;
     assert_eq!((report.ruling.decision, report.exit), (Admission::Deny, 11));
+    // In a bundle it is known, too. Sources that are asked about this image alone do not know what
+    // was before, and soften nothing: the image itself, a file about it, a layout.
+    let bundle = bench.fleet.path("bundle.json");
+    std::fs::write(&bundle, gate::collect::file::bundle(&sets[..2]).unwrap()).unwrap();
+    let report = run(&policy, &image, &[path(&bundle)]).await.report;
+    assert_eq!(report.ruling.decision, Admission::Warn, "{}", report.ruling.reason);
+    let amd64 = new.platforms[0].descriptor.digest;
+    let layout = bench.fleet.path("layout");
+    let one = format!("oci:{}:demo/hello@{amd64}", layout.display());
+    let named = folder.join(gate::collect::file::name_of(&sets[0]));
+    for (image, evidence) in
+        [(&image, vec![]), (&image, vec![path(&layout)]), (&one, vec![path(&named)])]
+    {
+        let report = run(&policy, image, &evidence).await.report;
+        assert_eq!((report.ruling.decision, report.exit), (Admission::Deny, 11), "{evidence:?}");
+        assert!(report.ruling.reason.contains("not known"), "{}", report.ruling.reason);
+    }
 }
 
 #[tokio::test]

@@ -56,7 +56,6 @@ impl Fleet {
     pub async fn start(folder: &Path, fixtures: &Path) -> Result<Self, Failure> {
         let registry = start_registry(fixtures).await?;
         let home = folder.join("coordinator");
-        let _ = fs::remove_dir_all(&home);
         let loopback = "127.0.0.1:0".parse().map_err(anyhow::Error::from)?;
         let options = InitOptions {
             listen: loopback,
@@ -236,7 +235,7 @@ fn limits() -> Limits {
 }
 
 fn validity() -> Result<Validity, Failure> {
-    let now = crate::command::fleet::now().unix();
+    let now = crate::command::fleet::now()?.unix();
     Ok(Validity {
         from: Timestamp::from_unix(now - 3600)?,
         until: Timestamp::from_unix(now + 86_400)?,
@@ -263,7 +262,6 @@ async fn enrol(
     let record_envelope = record.sign(root)?.to_json();
     admin.add_operator(v1::AddOperatorRequest { record_envelope }).await.map_err(failed)?;
     let home = folder.join("workers").join(name.as_str());
-    let _ = fs::remove_dir_all(&home);
     fs::create_dir_all(&home)?;
     let identity = Identity::generate(&home.join("worker.key"))?;
     let text = format!(
