@@ -5,7 +5,8 @@
 //! So nobody can choose its jobs by asking at the right moment.
 //!
 //! Invariant: an operator has at most one part in an attempt; nobody that was excluded is asked; in
-//! a re-opened attempt those who answered before are asked only when others do not suffice.
+//! a re-opened attempt those who answered before are asked only when others do not suffice, or did
+//! not take it for ten minutes. Whoever only reports and takes nothing holds up nobody.
 
 use super::{
     Change, Effect, Grant, Job, Queue, Refusal, Slot, Turn,
@@ -118,7 +119,8 @@ impl Queue {
         if job.skips.iter().any(cooling) || !self.offerable(job, now) {
             return Fit::NotNow;
         }
-        if job.answered_before(operator) && self.others_suffice(job, now) {
+        let stale = self.idle_ms(job, now) >= self.limits.exhausted_ms;
+        if job.answered_before(operator) && !stale && self.others_suffice(job, now) {
             return Fit::NotNow;
         }
         Fit::Yes
