@@ -210,7 +210,7 @@ impl Queue {
         }
         let route = job.spec.route();
         let present = self.workers.operators_for(&route, now, self.limits.present_ms);
-        !present.iter().any(|operator| !job.has_part(operator))
+        !present.iter().any(|operator| !job.has_part(operator) && !job.left_out(operator))
     }
 }
 

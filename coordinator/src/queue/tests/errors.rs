@@ -36,12 +36,20 @@ fn one_broken_worker_does_not_spoil_what_others_built() {
     let job = rig.announce("m", 3);
     rig.work(1, output("a"));
     let slow = rig.lease(2);
-    // 8 tries for each of 3 slots, all by one operator.
-    for _ in 0..24 {
+    for n in [3, 103] {
+        rig.pass(MINUTE);
+        let offer = rig.lease(n);
+        rig.decline(n, &offer);
+    }
+    rig.pass(MINUTE);
+    rig.heartbeat(2, &[&slow]);
+    assert!(rig.offers(3).is_empty() && rig.offers(103).is_empty(), "left out of this attempt");
+    // 8 tries for each of 3 slots, by ten others.
+    for n in (0..22).map(|n| 10 + n / 2) {
         rig.pass(MINUTE);
         rig.heartbeat(2, &[&slow]);
-        let offer = rig.lease(3);
-        rig.decline(3, &offer);
+        let offer = rig.lease(n);
+        rig.decline(n, &offer);
     }
     assert!(rig.offers(4).is_empty(), "the tries of this attempt are used up");
     assert!(matches!(rig.job(job).slots[1], Slot::Leased { .. }), "who is at it may finish");
@@ -50,6 +58,48 @@ fn one_broken_worker_does_not_spoil_what_others_built() {
     assert_eq!(rig.asked_judge(), Some(Due::Exhausted));
     rig.judged(job, "reproduced", Need::Enough);
     assert!(matches!(rig.job(job).phase, Phase::Judged { .. }));
+}
+
+#[test]
+fn one_that_declines_everything_parks_nothing_that_others_can_do() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    for _ in 0..20 {
+        if let Some(offer) = rig.offers(1).first() {
+            rig.decline(1, offer);
+        }
+        assert_eq!(rig.asked_judge(), None);
+        rig.pass(MINUTE / 2);
+        rig.restart();
+    }
+    assert_eq!(rig.job(job).tries, 2);
+    rig.work(2, output("a"));
+    assert_eq!(rig.asked_judge(), Some(Due::Complete));
+    // The next attempt knows nothing of it.
+    rig.judged(job, "disputed", Need::Reopen { wanted: 1, without: vec![] });
+    rig.pass(6 * MINUTE);
+    assert_eq!(rig.offers(1).len(), 1);
+}
+
+#[test]
+fn a_job_for_which_nobody_is_left_is_judged_as_it_is() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 2);
+    rig.work(2, output("a"));
+    for _ in 0..2 {
+        let offer = rig.lease(1);
+        rig.decline(1, &offer);
+        rig.pass(MINUTE);
+    }
+    for _ in 0..9 {
+        assert_eq!(rig.asked_judge(), None);
+        assert!(rig.offers(1).is_empty());
+        rig.pass(MINUTE);
+    }
+    assert_eq!(rig.asked_judge(), Some(Due::Exhausted));
+    rig.judged(job, "inconclusive", Need::More(1));
+    let parked = rig.job(job).phase;
+    assert!(matches!(parked, Phase::Parked { why: ParkReason::Operators, .. }), "{parked:?}");
 }
 
 #[test]

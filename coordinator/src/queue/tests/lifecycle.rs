@@ -339,6 +339,7 @@ fn transitions_that_do_not_fit_are_errors() {
             class: Class::Push,
             rank: 1,
             why: ReopenReason::Dissent,
+            by: None,
         },
     ];
     for change in changes {
