@@ -165,6 +165,7 @@ fn job(writer: &mut Writer, number: u64, samples: &Samples, members: &[Member]) 
                 class: Class::Recheck,
                 rank: writer.clock,
                 why: ReopenReason::Recheck,
+                by: None,
             };
             writer.group(vec![record(Kind::ANNOUNCE, &samples.lease)], id, again)?;
         }

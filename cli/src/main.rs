@@ -65,6 +65,8 @@ enum Command {
     Gate(command::gate::Command),
     /// What is to be published and did not arrive yet (administrators).
     Publish(command::publish::Args),
+    /// Opens jobs that were put aside (administrators).
+    Unpark(command::unpark::Args),
     /// A whole fleet in one process: published images, five operators, one of them dishonest.
     Demo(command::demo::Args),
     /// Shell completions.
@@ -109,6 +111,7 @@ async fn run(command: Command) -> exit::Outcome {
         Command::Watch(command) => command::watch::run(command).await,
         Command::Gate(command) => command::gate::run(command).await,
         Command::Publish(args) => command::publish::run(args).await,
+        Command::Unpark(args) => command::unpark::run(args).await,
         Command::Demo(args) => command::demo::run(args).await,
         Command::Completions(args) => command::shell::completions::<Cli>(&args),
         Command::Man(args) => command::shell::man::<Cli>(&args),

@@ -16,6 +16,7 @@ pub mod publish;
 pub mod shell;
 pub mod status;
 pub mod submit;
+pub mod unpark;
 pub mod upkeep;
 pub mod verify;
 pub mod watch;

@@ -63,9 +63,9 @@ impl Queue {
                 Ok(false)
             }
             Phase::Judged { .. } if class.rechecks() => {
-                let owner = job.tenant.clone();
-                self.has_room_for(&owner)?;
-                self.reopen(turn, id, class, ReopenReason::Recheck)?;
+                // Who asks pays: with its own room, and with its own place in the queue.
+                self.has_room_for(tenant)?;
+                self.reopen(turn, id, tenant, class, ReopenReason::Recheck)?;
                 Ok(true)
             }
             _ => Ok(false),
@@ -76,22 +76,24 @@ impl Queue {
         &mut self,
         turn: &mut Turn,
         id: JobId,
+        asker: &Tenant,
         class: Class,
         why: ReopenReason,
     ) -> Result<(), Refusal> {
         let job = self.jobs.get(&id).ok_or(Refusal::UnknownJob(id))?;
-        let (attempt, wanted, tenant) = (job.attempt.next(), job.spec.wanted, job.tenant.clone());
-        let rank = self.rank(&tenant, class, turn.now);
+        let (attempt, wanted) = (job.attempt.next(), job.spec.wanted);
+        let by = (*asker != job.tenant).then(|| asker.clone());
+        let rank = self.rank(asker, class, turn.now);
         let without = Vec::new();
-        self.record(turn, id, Change::Reopened { attempt, wanted, without, class, rank, why })
+        self.record(turn, id, Change::Reopened { attempt, wanted, without, class, rank, why, by })
     }
 
     /// [`super::Event::Unpark`].
     pub(super) fn unpark(&mut self, turn: &mut Turn, id: JobId) -> Result<Reply, Refusal> {
         let job = self.jobs.get(&id).ok_or(Refusal::UnknownJob(id))?;
-        let class = job.class;
+        let (class, owner) = (job.class, job.tenant.clone());
         match job.phase {
-            Phase::Parked { .. } => self.reopen(turn, id, class, ReopenReason::Unparked)?,
+            Phase::Parked { .. } => self.reopen(turn, id, &owner, class, ReopenReason::Unparked)?,
             Phase::Judged { .. } => return Err(Refusal::NotParked("judged")),
             Phase::Open | Phase::Deferred { .. } => return Err(Refusal::NotParked("open")),
         }

@@ -4,8 +4,10 @@
 //! worker that reports gets one of the earliest jobs it may have, drawn among a few of one class.
 //! So nobody can choose its jobs by asking at the right moment.
 //!
-//! Invariant: an operator has at most one part in an attempt; nobody that was excluded is asked; in
-//! a re-opened attempt those who answered before are asked only when others do not suffice.
+//! Invariant: an operator has at most one part in an attempt and ends at most two of its offers and
+//! leases without an answer; nobody that was excluded is asked; in
+//! a re-opened attempt those who answered before are asked only when others do not suffice, or did
+//! not take it for ten minutes. Whoever only reports and takes nothing holds up nobody.
 
 use super::{
     Change, Effect, Grant, Job, Queue, Refusal, Slot, Turn,
@@ -109,7 +111,7 @@ impl Queue {
     }
 
     fn fit(&self, job: &Job, operator: &OperatorId, now: Millis) -> Fit {
-        if job.has_part(operator) {
+        if job.has_part(operator) || job.left_out(operator) {
             return Fit::Never;
         }
         let cooling = |(skipped, at): &(OperatorId, Millis)| {
@@ -118,7 +120,8 @@ impl Queue {
         if job.skips.iter().any(cooling) || !self.offerable(job, now) {
             return Fit::NotNow;
         }
-        if job.answered_before(operator) && self.others_suffice(job, now) {
+        let stale = self.idle_ms(job, now) >= self.limits.exhausted_ms;
+        if job.answered_before(operator) && !stale && self.others_suffice(job, now) {
             return Fit::NotNow;
         }
         Fit::Yes
@@ -128,8 +131,9 @@ impl Queue {
     fn others_suffice(&self, job: &Job, now: Millis) -> bool {
         let route = job.spec.route();
         let present = self.workers.operators_for(&route, now, self.limits.present_ms);
-        let fresh =
-            |operator: &&&OperatorId| !job.has_part(operator) && !job.answered_before(operator);
+        let fresh = |operator: &&&OperatorId| {
+            !job.has_part(operator) && !job.left_out(operator) && !job.answered_before(operator)
+        };
         present.iter().filter(fresh).count() >= job.open_slots()
     }
 

@@ -5,7 +5,9 @@
 //! "what next" finds it here ([`Job::due`], [`Job::place`]), so that the index and the queue agree.
 
 use super::model::{Class, JobSpec, Millis, Tenant};
-use super::transition::{Answer, Change, ExpireReason, Grant, ParkReason, Role, Transition};
+use super::transition::{
+    Answer, Change, ExpireReason, Grant, ParkReason, Role, SkipReason, Transition,
+};
 use attest::id::{Attempt, Fence, JobId, ObservationId, OperatorId};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,9 @@ pub const ANSWERS_MAX: usize = 256;
 const ANSWERS_KEPT: usize = 64;
 /// Times that a missing input is waited for: after 1 h, 6 h and 24 h.
 pub const DEFERRALS_MS: [u64; 3] = [3_600_000, 6 * 3_600_000, 24 * 3_600_000];
+/// Offers and leases of one operator in an attempt that may end without an answer: then others are
+/// asked. One that declines everything uses up nobody else's tries.
+const FRUITLESS_MAX: u32 = 2;
 /// Skips that are remembered in an attempt, the newest.
 const SKIPS_KEPT_MAX: usize = 16;
 
@@ -133,6 +138,12 @@ pub struct Job {
     /// Operators that did not take an offer of this attempt, or ended a lease without an answer,
     /// and when.
     pub skips: Vec<(OperatorId, Millis)>,
+    /// How many of the tries of this attempt each operator used up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fruitless: Vec<(OperatorId, u32)>,
+    /// Who asked for the recheck that it is in, or was in last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asker: Option<Tenant>,
 }
 
 /// A transition does not fit the state of its job: the journal or the index is not what it was.
@@ -185,6 +196,11 @@ impl Job {
         self.spec.id
     }
 
+    /// Whose share of the queue it takes: whoever asked for what is done now.
+    pub fn payer(&self) -> &Tenant {
+        self.asker.as_ref().unwrap_or(&self.tenant)
+    }
+
     /// To be done, or being done?
     pub const fn unfinished(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Deferred { .. })
@@ -218,6 +234,12 @@ impl Job {
                         || refuses(answer)
                         || self.gone_for_good(answer))
             })
+    }
+
+    /// Whether the operator ended so many offers and leases of this attempt without an answer that it
+    /// is left out of it. Asked before an offer only: journals of before have more of them.
+    pub fn left_out(&self, operator: &OperatorId) -> bool {
+        self.fruitless.iter().any(|(known, tries)| known == operator && *tries >= FRUITLESS_MAX)
     }
 
     /// Who says after the last wait that an input is gone would only say it again.
@@ -324,6 +346,8 @@ impl Job {
             considered: 0,
             excluded: Vec::new(),
             skips: Vec::new(),
+            fruitless: Vec::new(),
+            asker: None,
         }
     }
 
@@ -335,7 +359,7 @@ impl Job {
                 Ok(())
             }
             Change::Offered { slot, grant, until } => self.offered(*slot, grant, *until),
-            Change::Skipped { slot, fence, .. } => self.skipped(*slot, *fence, at),
+            Change::Skipped { slot, fence, why } => self.skipped(*slot, *fence, *why, at),
             Change::Leased { slot, fence, deadline, grace_ms } => {
                 let Slot::Offered { grant, .. } = self.slot(*slot, *fence)? else {
                     return Err("an offer".into());
@@ -393,12 +417,21 @@ impl Job {
         Ok(())
     }
 
-    fn skipped(&mut self, slot: u32, fence: Fence, at: Millis) -> Result<(), String> {
+    fn skipped(
+        &mut self,
+        slot: u32,
+        fence: Fence,
+        why: SkipReason,
+        at: Millis,
+    ) -> Result<(), String> {
         let Slot::Offered { grant, .. } = self.slot(slot, fence)? else {
             return Err("an offer".into());
         };
         let operator = grant.operator.clone();
         self.slots[slot as usize] = Slot::Open;
+        if why != SkipReason::Withdrawn {
+            self.was_fruitless(&operator);
+        }
         self.leave_alone(operator, at);
         self.tries += 1;
         Ok(())
@@ -418,10 +451,18 @@ impl Job {
         self.slots[slot as usize] = Slot::Open;
         if why != ExpireReason::Withdrawn {
             // Others first: one broken worker must not use up the tries of everybody.
+            self.was_fruitless(&operator);
             self.leave_alone(operator, at);
             self.tries += 1;
         }
         Ok(())
+    }
+
+    fn was_fruitless(&mut self, operator: &OperatorId) {
+        match self.fruitless.iter_mut().find(|(known, _)| known == operator) {
+            Some((_, tries)) => *tries += 1,
+            None => self.fruitless.push((operator.clone(), 1)),
+        }
     }
 
     fn leave_alone(&mut self, operator: OperatorId, at: Millis) {
@@ -495,7 +536,7 @@ impl Job {
     }
 
     fn reopened(&mut self, change: &Change, at: Millis) -> Result<(), String> {
-        let Change::Reopened { attempt, wanted, without, class, rank, why } = change else {
+        let Change::Reopened { attempt, wanted, without, class, rank, why, by } = change else {
             return Err("a re-opening".into());
         };
         if *attempt != self.attempt.next() || self.held() {
@@ -503,6 +544,9 @@ impl Job {
         }
         let again = *why == super::transition::ReopenReason::Dissent;
         self.reopenings = if again { self.reopenings + 1 } else { 0 };
+        if !again {
+            self.asker.clone_from(by);
+        }
         (self.attempt, self.opened_at) = (*attempt, at);
         (self.class, self.rank) = (*class, *rank);
         self.exclude(without);
@@ -519,6 +563,7 @@ impl Job {
         (self.deferrals, self.tries) = (0, 0);
         self.considered = self.answers.len();
         self.skips.clear();
+        self.fruitless.clear();
     }
 
     fn finish(&mut self, phase: Phase) -> Result<(), String> {

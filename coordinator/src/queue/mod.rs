@@ -69,7 +69,7 @@ pub struct Totals {
     pub unfinished: u64,
     /// By class, in the order of [`Class::ALL`].
     pub by_class: [u64; 5],
-    /// By tenant; none is 0.
+    /// By who asked for what is done now; none is 0.
     pub by_tenant: BTreeMap<Tenant, u64>,
 }
 
@@ -81,10 +81,10 @@ impl Totals {
             let step = |n: &mut u64| *n = if up { *n + 1 } else { n.saturating_sub(1) };
             step(&mut self.unfinished);
             step(&mut self.by_class[job.class as usize]);
-            let tenant = self.by_tenant.entry(job.tenant.clone()).or_default();
+            let tenant = self.by_tenant.entry(job.payer().clone()).or_default();
             step(tenant);
             if *tenant == 0 {
-                self.by_tenant.remove(&job.tenant);
+                self.by_tenant.remove(job.payer());
             }
         }
     }
@@ -417,6 +417,7 @@ pub struct Figures {
     pub suspects: usize,
     /// Jobs in memory.
     pub jobs_in_memory: usize,
-    /// When the oldest unfinished job in memory was opened.
+    /// When the oldest unfinished job was opened: of those in memory, and of the first that wait on
+    /// disk where a store answers.
     pub oldest_waiting: Option<Millis>,
 }

@@ -175,11 +175,13 @@ impl Queue {
             return self.record(turn, id, Change::Parked { why, outcome });
         }
         let class = if unsettled { job.class.max(Class::Recheck) } else { job.class };
-        let (attempt, tenant) = (job.attempt.next(), job.tenant.clone());
-        let rank = self.rank(&tenant, class, turn.now);
+        let (attempt, payer) = (job.attempt.next(), job.payer().clone());
+        let rank = self.rank(&payer, class, turn.now);
         let wanted = wanted.clamp(1, super::model::WANTED_MAX + 2);
         let why = if unsettled { ReopenReason::Recheck } else { ReopenReason::Dissent };
-        self.record(turn, id, Change::Reopened { attempt, wanted, without, class, rank, why })
+        // A dissent goes on with what was asked for; what an administrator unsettled nobody asked for.
+        let by = None;
+        self.record(turn, id, Change::Reopened { attempt, wanted, without, class, rank, why, by })
     }
 }
 

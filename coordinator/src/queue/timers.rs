@@ -190,23 +190,27 @@ impl Queue {
         waits_for_route(job) && now.since(job.opened_at) >= self.limits.unroutable_ms
     }
 
+    /// How long nobody has been at a job with open slots.
+    pub(super) fn idle_ms(&self, job: &Job, now: Millis) -> u64 {
+        self.idle_since.get(&job.id()).map_or(0, |since| now.since(*since))
+    }
+
     /// Open slots, nobody at it for long, and nobody there who could be asked.
     pub(super) fn exhausted(&self, job: &Job, now: Millis) -> bool {
         if self.spent(job) {
             return !job.held();
         }
-        let since = self.idle_since.get(&job.id()).copied();
-        let waited = since.map_or(0, |since| now.since(since));
+        let waited = self.idle_ms(job, now);
         if waited < self.limits.exhausted_ms || waits_for_route(job) {
             return false;
         }
         if waited >= self.limits.unroutable_ms {
-            // Somebody is there who could be asked, and never has room.
+            // Somebody is there who could be asked, and never takes it.
             return true;
         }
         let route = job.spec.route();
         let present = self.workers.operators_for(&route, now, self.limits.present_ms);
-        !present.iter().any(|operator| !job.has_part(operator))
+        !present.iter().any(|operator| !job.has_part(operator) && !job.left_out(operator))
     }
 }
 

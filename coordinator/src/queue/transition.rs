@@ -150,6 +150,9 @@ pub enum Change {
         rank: u64,
         /// Why.
         why: ReopenReason,
+        /// Who asked for it; none: nobody did, and it is its first owner's again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Tenant>,
     },
     /// Judged. The verdict, where there is one, stands before it in the journal.
     Judged {

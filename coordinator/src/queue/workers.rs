@@ -23,6 +23,8 @@ pub(super) struct Worker {
     /// It said itself that it wants no new work.
     draining: bool,
     pub(super) heard: Millis,
+    /// When it had room last.
+    room_at: Option<Millis>,
     pub(super) waits: bool,
 }
 
@@ -81,6 +83,7 @@ impl Workers {
         let reported = report.leases.len() as u32;
         self.unidle(&report.worker);
         let names = |names: &[String]| names.iter().take(NAMES_MAX).cloned().collect();
+        let room_at = self.workers.get(&report.worker).and_then(|known| known.room_at);
         let worker = Worker {
             operator: report.operator.clone(),
             architectures: names(&report.architectures),
@@ -89,9 +92,15 @@ impl Workers {
             slots: report.slots_free.saturating_add(reported).min(leases_max),
             draining: report.draining,
             heard: now,
+            room_at,
             waits: false,
         };
         self.workers.insert(report.worker, worker);
+        if self.room(&report.worker) > 0
+            && let Some(known) = self.workers.get_mut(&report.worker)
+        {
+            known.room_at = Some(now);
+        }
     }
 
     pub(super) fn drain(&mut self, worker: WorkerId, draining: bool) {
@@ -197,7 +206,9 @@ impl Workers {
         after.iter().chain(before).take(limit).copied().collect()
     }
 
-    /// Operators with a worker that is present and could take this route.
+    /// Operators with a worker that is present and could take this route: it has or had room within
+    /// this time, or is at work for us and will have room. One that only reports does not count: it
+    /// would hold up what others could do.
     pub(super) fn operators_for(
         &self,
         route: &Route,
@@ -207,7 +218,11 @@ impl Workers {
         self.workers
             .iter()
             .filter(|(id, w)| {
-                !self.drains(id, w) && now.since(w.heard) <= present_ms && w.fits(route)
+                let had_room = w.room_at.is_some_and(|at| now.since(at) <= present_ms);
+                !self.drains(id, w)
+                    && now.since(w.heard) <= present_ms
+                    && w.fits(route)
+                    && (had_room || self.held.contains_key(id))
             })
             .map(|(_, worker)| &worker.operator)
             .collect()

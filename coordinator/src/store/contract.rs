@@ -208,6 +208,7 @@ pub(crate) fn run<B: Backend>(fresh: impl Fn() -> B) {
         a_refused_decision_leaves_no_trace(&fresh()).await;
         many_at_once(&fresh()).await;
         what_was_filed_long_ago_is_known(&fresh()).await;
+        a_job_at_rest_has_an_age(&fresh()).await;
     });
 }
 
@@ -494,6 +495,19 @@ async fn a_refused_decision_leaves_no_trace<B: Backend>(backend: &B) {
     decided.await.unwrap();
     let filed = store.complete(early, b"short".to_vec()).await.unwrap();
     assert!(!filed.filed.known);
+}
+
+/// A job that was put off lies on disk only, and is as old as it is.
+async fn a_job_at_rest_has_an_age<B: Backend>(backend: &B) {
+    let clock = Arc::new(TestClock::default());
+    let store = backend.open(clock.clone());
+    let at = At(&store);
+    let job = at.announce("m", 1).await;
+    let opened = store.job(&job).unwrap().unwrap().opened_at;
+    clock.advance(1000);
+    at.work(1, Said::InputUnavailable).await;
+    assert_eq!(store.figures().jobs_in_memory, 0);
+    assert_eq!(store.figures().oldest_waiting, Some(opened));
 }
 
 /// A job that is rechecked again and again forgets old answers in memory, never on disk.

@@ -24,6 +24,8 @@ use tokio::sync::broadcast;
 
 /// Notices that a slow listener may lag behind; then it asks [`Store::due`].
 const NOTICES_MAX: usize = 65_536;
+/// Routes, and deferred jobs, of which the first is looked at for the age of the oldest job.
+const OLDEST_LOOKS_MAX: usize = 64;
 /// Records that the index follows in one commit while it is made again.
 const FOLLOW_RECORDS: usize = 4096;
 
@@ -388,7 +390,11 @@ impl<D: Disk, T: Tables> Store for Embedded<D, T> {
     }
 
     fn figures(&self) -> Figures {
-        self.look(Queue::figures)
+        let mut figures = self.look(Queue::figures);
+        // An index in doubt says so where it is asked for what counts.
+        let at_rest = self.index().oldest_at_rest(OLDEST_LOOKS_MAX).ok().flatten();
+        figures.oldest_waiting = figures.oldest_waiting.into_iter().chain(at_rest).min();
+        figures
     }
 
     fn totals(&self) -> crate::queue::Totals {

@@ -433,7 +433,8 @@ impl<T: Tables> Batch<'_, T> {
         }
         let job = Job::fold(known.clone(), &step).map_err(doubt)?;
         self.totals.count(known.as_ref(), Some(&job));
-        self.tenants.insert(job.tenant.clone());
+        let payers = known.iter().chain(std::iter::once(&job)).map(Job::payer);
+        self.tenants.extend(payers.cloned());
         let about = before.filter(|before| before.about == step.job.0);
         self.details(record, about, &step, &job)?;
         self.jobs.insert(step.job, job);

@@ -280,6 +280,36 @@ fn a_drained_workers_operator_does_not_count_as_there() {
 }
 
 #[test]
+fn an_operator_without_room_does_not_keep_others_from_a_recheck() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    rig.work(1, output("a"));
+    rig.judged(job, "reproduced", Need::Enough);
+    let full = Report { slots_free: 0, ..report(2, &[]) };
+    rig.sync_with(full.clone());
+    rig.announce_as(spec("m", 1), "ci", Class::Recheck);
+    assert_eq!(rig.offers(1).len(), 1, "who could be asked first never takes anything");
+}
+
+#[test]
+fn who_answered_before_is_asked_when_others_did_not_take_it_for_ten_minutes() {
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 1);
+    rig.work(1, output("a"));
+    rig.judged(job, "reproduced", Need::Enough);
+    rig.announce_as(spec("long", 1), "ci", Class::Gate);
+    let long = rig.sync_with(Report { slots_free: 1, ..report(2, &[]) }).offers.remove(0);
+    rig.accept(2, &long);
+    rig.announce_as(spec("m", 1), "ci", Class::Recheck);
+    for _ in 0..10 {
+        rig.heartbeat(2, &[&long]);
+        assert!(rig.offers(1).is_empty(), "operator 2 is at work, and comes first");
+        rig.pass(MINUTE);
+    }
+    assert_eq!(rig.offers(1).len(), 1);
+}
+
+#[test]
 fn a_held_call_is_answered_when_there_is_something_to_do() {
     let mut rig = Rig::new();
     let waits = |n| Report { waits: true, ..report(n, &[]) };

@@ -70,7 +70,7 @@ fn skipped(fence: u64) -> Change {
 
 fn reopened(attempt: u64, why: ReopenReason) -> Change {
     let (attempt, class) = (Attempt(attempt), Class::Recheck);
-    Change::Reopened { attempt, wanted: 1, without: vec![], class, rank: 9, why }
+    Change::Reopened { attempt, wanted: 1, without: vec![], class, rank: 9, why, by: None }
 }
 
 /// What worker `n` says in the first attempt, filed as what it is.

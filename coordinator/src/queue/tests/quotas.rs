@@ -53,6 +53,40 @@ fn the_queue_and_each_tenants_share_of_it_are_bounded() {
 }
 
 #[test]
+fn who_asks_for_a_recheck_pays_for_it() {
+    let limits = Limits { unfinished_per_tenant_max: 2, ..Limits::default() };
+    let mut rig = Rig::with(limits);
+    for name in ["a", "b", "c"] {
+        rig.announce(name, 1);
+        let offer = rig.work(1, output(name));
+        rig.judged(offer.job, "reproduced", Need::Enough);
+    }
+    for name in ["a", "b"] {
+        let opened = rig.announce_as(spec(name, 1), "greedy", Class::Recheck);
+        assert!(matches!(opened, Reply::Announced { opened: true, .. }), "{opened:?}");
+    }
+    let over = rig.announce_as(spec("c", 1), "greedy", Class::Recheck);
+    assert_eq!(exhausted(&over), Some(("unfinished jobs of one tenant", MINUTE)));
+    // The owner of these images has all its room, and its own place in the queue.
+    let tenants = &rig.queue.totals().by_tenant;
+    assert_eq!(tenants, &BTreeMap::from([(Tenant("greedy".into()), 2)]));
+    rig.announce_as(spec("c", 1), "ci", Class::Recheck);
+    let rank = |rig: &Rig, name| rig.job(spec(name, 1).id).rank;
+    assert_eq!(rank(&rig, "c"), rank(&rig, "a"), "not behind what another client asked for");
+    assert!(rank(&rig, "a") < rank(&rig, "b"));
+    // Done or opened again by its owner, it is nobody else's.
+    let ids = ["a", "b"].map(|name| spec(name, 1).id);
+    rig.pass(6 * MINUTE);
+    for _ in 0..3 {
+        let offer = rig.work(1, output("again"));
+        rig.judged(offer.job, "reproduced", Need::Enough);
+    }
+    assert!(rig.queue.totals().by_tenant.is_empty());
+    rig.announce_as(spec("a", 1), "ci", Class::Recheck);
+    assert_eq!(rig.job(ids[0]).payer(), &Tenant("ci".into()));
+}
+
+#[test]
 fn a_worker_submits_so_many_and_the_same_again_is_free() {
     let limits = Limits { submit: Rate { burst: 1, per_second: 1 }, ..Limits::default() };
     let mut rig = Rig::with(limits);

@@ -60,6 +60,19 @@ impl<T: Tables> Index<T> {
         Ok(routes)
     }
 
+    /// When the first of those that wait on disk were opened: the earliest of each route, and of the
+    /// deferred, so many of each at most. A deferred one that comes back later may be older, by the
+    /// 31 hours that a job is deferred altogether.
+    pub fn oldest_at_rest(&self, limit: usize) -> Result<Option<Millis>, IndexError> {
+        let mut first = jobs(&self.tables.range(b"d", &after(b"d"), limit)?);
+        for route in self.waiting_routes(limit)? {
+            first.extend(self.waiting(&route, 1)?);
+        }
+        let opened = first.iter().map(|id| Ok(self.job(id)?.map(|job| job.opened_at)));
+        let opened: Vec<Option<Millis>> = opened.collect::<Result<_, IndexError>>()?;
+        Ok(opened.into_iter().flatten().min())
+    }
+
     /// Deferred jobs whose time has come.
     pub fn deferred_until(&self, now: Millis, limit: usize) -> Result<Vec<JobId>, IndexError> {
         let end = key(b'd', &[&now.plus(1).0.to_be_bytes()]);
