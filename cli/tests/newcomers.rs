@@ -5,7 +5,7 @@ mod bench;
 
 use bench::{Bench, Run, fleet::Fleet};
 use serde_json::{Value, json};
-use std::fs;
+use std::{fs, path::PathBuf};
 
 /// The check of this name in `worker doctor --format json`.
 fn check(run: &Run, name: &str) -> (bool, String) {
@@ -15,14 +15,20 @@ fn check(run: &Run, name: &str) -> (bool, String) {
     (found["good"] == true, found["detail"].as_str().unwrap().to_owned())
 }
 
+/// A coordinator, and the folder of a worker of `acme` that it knows.
+async fn enrolled(bench: &Bench) -> (Fleet, PathBuf) {
+    let fleet = Fleet::start(bench, "").await;
+    let policy = bench.policy("worker-policy.toml", "");
+    let worker = fleet.worker(bench, "acme", &policy).await;
+    fleet.add_operator(bench, "acme").await;
+    assert_eq!(fleet.enrol(bench, "acme", &worker.join("worker.pub")).await.code, Some(0));
+    (fleet, worker)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_doctor_sees_the_wrong_key_and_policies_that_nothing_comes_of() {
     let bench = Bench::start().await;
-    let fleet = Fleet::start(&bench, "").await;
-    let policy = bench.policy("worker-policy.toml", "");
-    let worker = fleet.worker(&bench, "acme", &policy).await;
-    fleet.add_operator(&bench, "acme").await;
-    assert_eq!(fleet.enrol(&bench, "acme", &worker.join("worker.pub")).await.code, Some(0));
+    let (fleet, worker) = enrolled(&bench).await;
     let doctor = async || {
         let dir = worker.to_str().unwrap();
         bench.assay(&["worker", "doctor", dir, "--format", "json"]).await
@@ -106,11 +112,7 @@ async fn a_worker_is_not_made_from_what_cannot_be_right() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_worker_is_shown_and_an_unknown_one_is_not_found() {
     let bench = Bench::start().await;
-    let fleet = Fleet::start(&bench, "").await;
-    let policy = bench.policy("worker-policy.toml", "");
-    let worker = fleet.worker(&bench, "acme", &policy).await;
-    fleet.add_operator(&bench, "acme").await;
-    assert_eq!(fleet.enrol(&bench, "acme", &worker.join("worker.pub")).await.code, Some(0));
+    let (fleet, worker) = enrolled(&bench).await;
     let admin = async |words: &[&str]| bench.assay(&[words, &fleet.connection()].concat()).await;
     let unknown = attest::Digest::of(b"nobody").to_string();
     let run = admin(&["worker", "drain", &unknown]).await;
@@ -137,4 +139,24 @@ async fn a_drained_worker_is_shown_and_an_unknown_one_is_not_found() {
     assert!(text.out.contains("draining") && text.out.contains("LAST SEEN"), "{text:?}");
     assert_eq!(admin(&["worker", "drain", &id, "--undo"]).await.code, Some(0));
     assert_eq!(listed().await["state"], Value::from("connected"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_parked_is_unparked() {
+    let bench = Bench::start().await;
+    let fleet = Fleet::start(&bench, "").await;
+    let admin = async |words: &[&str]| bench.assay(&[words, &fleet.connection()].concat()).await;
+    // No recipe that anybody trusts: judged at once, without a worker.
+    let submitted = admin(&["submit", &bench.image("wrong-signer"), "--format", "json"]).await;
+    assert_eq!(submitted.code, Some(0), "{submitted:?}");
+    let digest = bench.by_digest("wrong-signer");
+    let run = admin(&["unpark", &digest]).await;
+    assert!(run.code == Some(1) && run.err.contains("expected a parked platform"), "{run:?}");
+    assert!(run.err.contains("judged"), "what it is instead: {run:?}");
+    let job = submitted.json()["platforms"][0]["job"].as_str().unwrap().to_owned();
+    let run = admin(&["unpark", &job]).await;
+    assert!(run.code == Some(1) && run.err.contains("judged"), "{run:?}");
+    let unknown = attest::Digest::of(b"nothing").to_string();
+    let run = admin(&["unpark", &unknown]).await;
+    assert!(run.code == Some(1) && run.out.is_empty(), "{run:?}");
 }

@@ -6,8 +6,8 @@
 //!         --regressions_only--> --waiver--> --mode--> admit | warn | deny
 //! ```
 //! Invariant: nothing in here makes an image better than it is: an outcome changes only from
-//! `reproduced` to `stale`, and what is not known of the past softens nothing. What could not be looked at is denied in every mode, because modes are
-//! about what was found. A waiver turns a denial into a warning that names it, never into silence.
+//! `reproduced` to `stale`, and what is not known of the past softens nothing. What could not be
+//! looked at is denied in every mode, because modes are about what was found. A waiver turns a denial into a warning that names it, never into silence.
 
 use crate::{
     age::is_ahead,

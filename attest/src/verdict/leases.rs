@@ -58,8 +58,9 @@ impl Leases {
         let announces: Vec<_> = set.announces.iter().filter_map(announce).collect();
         let openings = openings(announces.iter().cloned());
         let mut received = BTreeMap::new();
-        for receipt in set.receipts.iter().filter_map(|envelope| Receipt::open(envelope, key).ok())
-        {
+        let receipts = set.receipts.iter().filter_map(|envelope| Receipt::open(envelope, key).ok());
+        // 1970 is what a clock gives that cannot be read: it is before every compromise.
+        for receipt in receipts.filter(|receipt| receipt.received_at != Timestamp::default()) {
             let at = received.entry(receipt.observation).or_insert(receipt.received_at);
             *at = receipt.received_at.min(*at);
         }

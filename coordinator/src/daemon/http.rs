@@ -8,6 +8,7 @@ use super::{
     Core, DaemonError, evidence,
     net::{Gate, cut_after, incoming},
     publish::speaks,
+    served::{self, Turns},
 };
 use crate::journal::Kind;
 use attest::{Digest, Platform, Repository};
@@ -69,11 +70,12 @@ pub async fn serve(
 }
 
 fn router(core: Arc<Core>) -> Router {
+    let turns = Turns::default();
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/v1/evidence", get(evidence_of))
+        .route("/v1/evidence", get(move |state, query| evidence_of(turns, state, query)))
         .route("/v1/attestation", get(attestation_of))
         .with_state(core)
 }
@@ -115,46 +117,53 @@ fn read(query: &ImageQuery) -> Result<Asked, Box<Response>> {
     })
 }
 
-async fn evidence_of(State(core): State<Arc<Core>>, Query(query): Query<ImageQuery>) -> Response {
+async fn evidence_of(
+    turns: Turns,
+    State(core): State<Arc<Core>>,
+    Query(query): Query<ImageQuery>,
+) -> Response {
     let asked = match read(&query) {
         Ok(asked) => asked,
         Err(response) => return *response,
     };
+    let Some(turn) = turns.wait().await else {
+        return served::later(problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "as many as can be served at a time are reading evidence; ask again in a while",
+        ));
+    };
     // On a thread of its own: megabytes are read and written, and others do not wait for that.
     let told = tokio::task::spawn_blocking(move || evidence_about(&core, &asked)).await;
-    told.unwrap_or_else(|error| problem(StatusCode::INTERNAL_SERVER_ERROR, error))
+    match told {
+        Ok(Ok(bytes)) => {
+            // With its length: who gets less knows that it is not all.
+            let length = bytes.len().to_string();
+            let head =
+                [(header::CONTENT_TYPE, "application/json"), (header::CONTENT_LENGTH, &length)];
+            (head, served::body(bytes, turn)).into_response()
+        }
+        Ok(Err(response)) => *response,
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, error),
+    }
 }
 
-fn evidence_about(core: &Core, asked: &Asked) -> Response {
-    let failed = |error: &dyn std::fmt::Display| problem(StatusCode::SERVICE_UNAVAILABLE, error);
-    let jobs = match core.store.jobs_of(&asked.repository, &asked.manifest) {
-        Ok(jobs) => jobs,
-        Err(error) => return failed(&error),
-    };
+fn evidence_about(core: &Core, asked: &Asked) -> Result<Vec<u8>, Box<Response>> {
+    let answer = |status, error: &dyn std::fmt::Display| Box::new(problem(status, error));
+    let failed = |error: &dyn std::fmt::Display| answer(StatusCode::SERVICE_UNAVAILABLE, error);
+    let jobs = core.store.jobs_of(&asked.repository, &asked.manifest).map_err(|e| failed(&e))?;
     let mut merged: Option<attest::evidence_set::EvidenceSet> = None;
     for job in jobs {
-        let set = match evidence::set_of(core, &job) {
-            Ok(Some(set)) => set,
-            Ok(None) => continue,
-            Err(error) => return failed(&error),
-        };
+        let Some(set) = evidence::set_of(core, &job).map_err(|e| failed(&e))? else { continue };
         if asked.platform.as_ref().is_some_and(|p| *p != set.subject.platform) {
             continue;
         }
         match &mut merged {
             None => merged = Some(set),
-            Some(there) => {
-                if let Err(error) = there.merge(set) {
-                    return failed(&error);
-                }
-            }
+            Some(there) => there.merge(set).map_err(|e| failed(&e))?,
         }
     }
-    match merged.map(|set| set.to_canonical_json()) {
-        Some(Ok(bytes)) => json(bytes),
-        Some(Err(error)) => failed(&error),
-        None => problem(StatusCode::NOT_FOUND, "nothing is known of this image"),
-    }
+    let nothing = || answer(StatusCode::NOT_FOUND, &"nothing is known of this image");
+    merged.ok_or_else(nothing)?.to_canonical_json().map_err(|e| failed(&e))
 }
 
 async fn attestation_of(

@@ -22,6 +22,7 @@ pub mod research;
 pub mod resources;
 pub mod review;
 pub mod roster;
+pub mod served;
 pub mod service;
 pub mod signers;
 pub mod wakes;

@@ -29,7 +29,7 @@ mod judge;
 mod plan;
 mod random;
 mod shrink;
-mod signed;
+pub(crate) mod signed;
 mod site;
 mod tables;
 mod talk;

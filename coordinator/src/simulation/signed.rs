@@ -272,6 +272,52 @@ fn outcome(image: u8, said: &Said) -> Outcome {
     }
 }
 
+/// What a worker observes of a job: all that may be left out is.
+pub(crate) fn observation(
+    spec: &JobSpec,
+    (operator, worker): (&OperatorId, WorkerId),
+    (attempt, lease, fence): (Attempt, LeaseId, Fence),
+    outcome: Outcome,
+) -> Observation {
+    let layers = match &outcome {
+        Outcome::Output(output) => output.layers.len(),
+        _ => 0,
+    };
+    Observation {
+        subject: spec.subject.clone(),
+        index: None,
+        tag: None,
+        job: spec.id,
+        attempt,
+        lease,
+        fence,
+        operator: operator.clone(),
+        operator_uri: Observation::operator_urn(operator),
+        worker,
+        recipe: spec.recipes.first().copied(),
+        recipes_tried: spec.recipes.clone(),
+        builder: None,
+        publisher: None,
+        source: None,
+        epoch: None,
+        published_at: None,
+        hygiene: vec![LayerHygieneFact { clean: true, why: vec![] }; layers],
+        outcome,
+        environment: Environment::default(),
+        materials: vec![],
+        inputs_missing: 0,
+        hints: vec![],
+        searched: vec![],
+        compared: None,
+        explanation: None,
+        cache: CacheState::Cold,
+        durations: Durations::default(),
+        observed_at: noon(),
+        input_mac: None,
+        r32: None,
+    }
+}
+
 impl Ink {
     pub(super) fn new(plan: &Plan) -> Self {
         let operators = plan.workers.iter().map(|w| w.operator as usize + 1).max().unwrap_or(1);
@@ -286,42 +332,10 @@ impl Ink {
             Outcome::Output(output) => Said::Output { manifest: output.manifest },
             _ => said.clone(),
         };
-        let fact = LayerHygieneFact { clean: true, why: vec![] };
-        let hygiene = vec![fact; usize::from(matches!(outcome, Outcome::Output(_)))];
         let operator = &names()[about.operator];
-        let observation = Observation {
-            subject: about.spec.subject.clone(),
-            index: None,
-            tag: None,
-            job: about.spec.id,
-            attempt: about.attempt,
-            lease: about.lease,
-            fence: about.fence,
-            operator: operator.clone(),
-            operator_uri: Observation::operator_urn(operator),
-            worker: worker(about.operator, about.nth),
-            recipe: about.spec.recipes.first().copied(),
-            recipes_tried: about.spec.recipes.clone(),
-            builder: None,
-            publisher: None,
-            source: None,
-            epoch: None,
-            published_at: None,
-            hygiene,
-            outcome,
-            environment: Environment::default(),
-            materials: vec![],
-            inputs_missing: 0,
-            hints: vec![],
-            searched: vec![],
-            compared: None,
-            explanation: None,
-            cache: CacheState::Cold,
-            durations: Durations::default(),
-            observed_at: noon(),
-            input_mac: None,
-            r32: None,
-        };
+        let by = (operator, worker(about.operator, about.nth));
+        let under = (about.attempt, about.lease, about.fence);
+        let observation = observation(&about.spec, by, under, outcome);
         let key = key_of(about.operator, about.nth);
         let genuine = observation.sign(key).expect("signed");
         let key = if forged { &keys().stranger } else { key };

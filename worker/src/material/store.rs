@@ -2,8 +2,8 @@
 //! its origin has withdrawn it (materials escrow).
 //!
 //! Layout: `<root>/blobs/<first two hex digits>/<hex>`, `<root>/staging/<a process's>/<unique>` while
-//! a file is being written ([`super::staging`]), `<root>/records/<hex>.json` saying where a blob came from, `<root>/names/<hex of a
-//! URI's digest>` saying which blob was read there last.
+//! a file is being written ([`super::staging`]), `<root>/records/<hex>.json` saying where a blob came
+//! from, `<root>/names/<hex of a URI's digest>` saying which blob was read there last.
 //! Invariants: a file under `blobs` is complete and had its name's digest when it was put there
 //! (written to staging, synced, then renamed); several processes may share a store. Nothing is taken
 //! from it without being hashed again by whoever uses it: a disk may lie.

@@ -236,6 +236,8 @@ fn a_key_compromised_later_still_counts_where_a_receipt_shows_when() {
     for (received, pinned, outcome) in [
         (Some(since - 1), true, "reproduced"),
         (Some(since), true, "inconclusive"),
+        // The time of a clock that cannot be read.
+        (Some(0), true, "inconclusive"),
         // A lease from before, and the thief's own clock: the lease may never have been answered.
         (None, true, "inconclusive"),
         // Without a pinned coordinator a receipt is nobody's word.

@@ -5,13 +5,12 @@ use super::*;
 use crate::{
     daemon::publish::tests::{announce, core},
     queue::{Said, Submission as Answered},
+    simulation::signed::observation,
 };
 use attest::{
     id::{Attempt, Fence, LeaseId, OperatorId},
     key::SigningKey,
-    observation::{
-        CacheState, Durations, Environment, LayerHygieneFact, LayerOutput, Outcome, Output,
-    },
+    observation::{LayerOutput, Outcome, Output},
     record::{Capabilities, EnvironmentClass, OperatorRecord, Validity, WorkerRecord},
     time::Timestamp,
 };
@@ -23,44 +22,13 @@ fn operator() -> OperatorId {
 /// A volunteer's observation of this job, filed.
 async fn observe(core: &Core, job: &JobId, outcome: Outcome, key: &SigningKey) {
     let spec = core.store.job(job).unwrap().unwrap().spec;
-    let outputs = usize::from(matches!(outcome, Outcome::Output(_)));
     let said = match &outcome {
         Outcome::Output(output) => Said::Output { manifest: output.manifest },
         _ => Said::Timeout,
     };
-    let observation = Observation {
-        subject: spec.subject.clone(),
-        index: None,
-        tag: None,
-        job: spec.id,
-        attempt: Attempt(1),
-        lease: LeaseId([9; 16]),
-        fence: Fence(1),
-        operator: operator(),
-        operator_uri: Observation::operator_urn(&operator()),
-        worker: WorkerId(key.public().id()),
-        recipe: spec.recipes.first().copied(),
-        recipes_tried: spec.recipes.clone(),
-        builder: None,
-        publisher: None,
-        source: None,
-        epoch: None,
-        published_at: None,
-        hygiene: vec![LayerHygieneFact { clean: true, why: vec![] }; outputs],
-        outcome,
-        environment: Environment::default(),
-        materials: vec![],
-        inputs_missing: 0,
-        hints: vec![],
-        searched: vec![],
-        compared: None,
-        explanation: None,
-        cache: CacheState::Cold,
-        durations: Durations::default(),
-        observed_at: Timestamp::from_unix(1_800_000_000).unwrap(),
-        input_mac: None,
-        r32: None,
-    };
+    let by = (&operator(), WorkerId(key.public().id()));
+    let under = (Attempt(1), LeaseId([9; 16]), Fence(1));
+    let observation = observation(&spec, by, under, outcome);
     let envelope = observation.sign(key).unwrap();
     let submission = Answered {
         job: *job,
