@@ -8,7 +8,7 @@
 use super::{Watch, pace::Paused};
 use crate::{
     daemon::{Core, intake},
-    journal::{Kind, NewRecord},
+    journal::{JournalError, Kind, NewRecord},
     queue::{Class, Event, Tenant},
     store::{Store, StoreError, nothing},
 };
@@ -22,6 +22,8 @@ use tokio::time::Instant;
 pub const TAGS_MAX: usize = 1000;
 /// Requests that taking an image in is reckoned as: index, manifests, configurations, referrers.
 const INTAKE_REQUESTS: u32 = 8;
+/// The longest look: a thousand tags take two minutes where the registry answers.
+const LOOK_MAX: Duration = Duration::from_secs(30 * 60);
 /// What a registry that says 429 without a time is left alone for.
 const THROTTLED: Duration = Duration::from_secs(60);
 /// Images in a row that the registry may fail to give before the look ends: one or two may be
@@ -41,12 +43,19 @@ pub struct Looked {
     pub problem: Option<String>,
     /// How long the registry asked to be left alone.
     pub retry_after: Option<Duration>,
+    /// The tag at which its time was up: there the next one goes on.
+    pub goes_on_at: Option<String>,
 }
 
 impl Looked {
     /// A look that came to nothing.
     pub fn failed(problem: String) -> Self {
-        Self { began: Instant::now(), new: 0, problem: Some(problem), retry_after: None }
+        Self { problem: Some(problem), ..Self::begun() }
+    }
+
+    fn begun() -> Self {
+        let (began, problem) = (Instant::now(), None);
+        Self { began, new: 0, problem, retry_after: None, goes_on_at: None }
     }
 }
 
@@ -120,7 +129,10 @@ struct Stopped {
 impl From<StoreError> for Stopped {
     fn from(error: StoreError) -> Self {
         let retry_after = error.retry_after_ms().map(Duration::from_millis);
-        Self { problem: error.to_string(), retry_after, rest: Rest::Stop, throttled: false }
+        // One image with more evidence than a record holds says nothing about the next one.
+        let own = matches!(error, StoreError::Journal(JournalError::TooLong { .. }));
+        let rest = if own { Rest::GoOn } else { Rest::Stop };
+        Self { problem: error.to_string(), retry_after, rest, throttled: false }
     }
 }
 
@@ -171,10 +183,21 @@ impl From<intake::IntakeError> for Stopped {
     }
 }
 
-/// Lists the tags, asks what each names, and submits what is new.
-pub async fn look(core: &Arc<Core>, watch: &Watch) -> Looked {
-    let mut looked = Looked { began: Instant::now(), new: 0, problem: None, retry_after: None };
-    if let Err(stopped) = follow(core, watch, &mut looked).await {
+/// Lists the tags, asks what each names, and submits what is new, from that tag on. Its time is
+/// bounded: a registry that answers slowly does not keep a place from others for ever.
+pub async fn look(core: &Arc<Core>, watch: &Watch, from: Option<String>) -> Looked {
+    let mut looked = Looked::begun();
+    looked.goes_on_at = from;
+    let followed = tokio::time::timeout(LOOK_MAX, follow(core, watch, &mut looked)).await;
+    let Ok(followed) = followed else {
+        let minutes = LOOK_MAX.as_secs() / 60;
+        looked.problem = Some(format!(
+            "expected a look to take at most {minutes} minutes: the next one goes on from there"
+        ));
+        return looked;
+    };
+    looked.goes_on_at = None;
+    if let Err(stopped) = followed {
         looked.problem.get_or_insert(stopped.problem);
         looked.retry_after = stopped.retry_after;
         let asked = stopped.retry_after.filter(|_| stopped.throttled);
@@ -207,7 +230,8 @@ async fn follow(core: &Arc<Core>, watch: &Watch, looked: &mut Looked) -> Result<
     }
     let known = known(core.store.as_ref(), &watch.repository)?;
     let mut failures = 0;
-    for tag in &tags.tags {
+    for tag in from_on(&tags.tags, looked.goes_on_at.as_deref()) {
+        looked.goes_on_at = Some(tag.to_string());
         pace.spend(&host, 1).await?;
         let before = known.get(tag.as_str());
         let step = async {
@@ -238,6 +262,13 @@ async fn follow(core: &Arc<Core>, watch: &Watch, looked: &mut Looked) -> Result<
         }
     }
     Ok(())
+}
+
+/// The tags from this one on, and then those before it.
+fn from_on<'a>(tags: &'a [Tag], from: Option<&str>) -> impl Iterator<Item = &'a Tag> + use<'a> {
+    let at = tags.iter().position(|tag| Some(tag.as_str()) == from).unwrap_or(0);
+    let (before, after) = tags.split_at(at);
+    after.iter().chain(before)
 }
 
 async fn take(
@@ -298,4 +329,25 @@ pub fn known(
 fn is_attachment(tag: &str) -> bool {
     let rest = tag.strip_prefix("sha256-").unwrap_or_default();
     rest.len() >= 64 && rest.bytes().take(64).all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_goes_on_where_its_time_was_up() {
+        let tags: Vec<Tag> = ["a", "b", "c"].iter().map(|tag| tag.parse().unwrap()).collect();
+        let order = |from| from_on(&tags, from).map(Tag::as_str).collect::<String>();
+        assert_eq!(order(None), "abc");
+        assert_eq!(order(Some("b")), "bca");
+        assert_eq!(order(Some("gone")), "abc");
+    }
+
+    #[test]
+    fn an_image_with_too_much_evidence_does_not_hide_the_tags_behind_it() {
+        let long = |error| Stopped::from(StoreError::Journal(error)).rest;
+        assert!(long(JournalError::TooLong { limit: 1, found: 2 }) == Rest::GoOn);
+        assert!(long(JournalError::NoSpace) == Rest::Stop);
+    }
 }

@@ -29,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Looks at the same time.
 const LOOKS_MAX: usize = 8;
+/// Of these, looks at one client's watches: slow registries of one do not stop everybody's.
+const LOOKS_PER_TENANT_MAX: usize = 2;
 /// Watches in all, and of one client: each is some KiB of memory, and a load for registries.
 const WATCHES_MAX: usize = 1000;
 const WATCHES_PER_TENANT_MAX: usize = 100;
@@ -170,6 +172,15 @@ pub struct Standing {
     failures: u32,
     next: Instant,
     looking: bool,
+    goes_on_at: Option<String>,
+}
+
+/// A watch whose time has come.
+struct Due {
+    id: String,
+    watch: Watch,
+    /// The tag at which the last look's time was up.
+    from: Option<String>,
 }
 
 /// Every watch, and when each is looked at.
@@ -215,7 +226,8 @@ impl Watches {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a watch, or changes the interval of one that is there; either way it is looked at now.
+    /// Adds a watch, or changes the interval of one that is there; either way it is looked at now,
+    /// and the wait after errors goes on from where it was.
     pub async fn add(&self, store: &dyn Store, watch: Watch) -> Result<String, WatchError> {
         if !INTERVAL_SECONDS.contains(&watch.interval_seconds) {
             return Err(WatchError::Interval(watch.interval_seconds));
@@ -243,7 +255,6 @@ impl Watches {
             .entry(id.clone())
             .and_modify(|standing| {
                 standing.watch = watch.clone();
-                standing.failures = 0;
                 standing.next = Instant::now();
             })
             .or_insert_with(|| fresh(watch, Instant::now()));
@@ -271,9 +282,16 @@ impl Watches {
     }
 
     /// A watch whose time has come, or when the next one comes.
-    fn due(&self, now: Instant) -> Result<(String, Watch), Option<Instant>> {
+    fn due(&self, now: Instant) -> Result<Due, Option<Instant>> {
         let mut all = self.lock();
-        let idle = all.iter_mut().filter(|(_, standing)| !standing.looking);
+        let mut looks: BTreeMap<String, usize> = BTreeMap::new();
+        for standing in all.values().filter(|standing| standing.looking) {
+            *looks.entry(standing.watch.tenant.clone()).or_default() += 1;
+        }
+        let may = |watch: &Watch| {
+            looks.get(&watch.tenant).is_none_or(|looks| *looks < LOOKS_PER_TENANT_MAX)
+        };
+        let idle = all.iter_mut().filter(|(_, s)| !s.looking && may(&s.watch));
         let Some((id, standing)) = idle.min_by_key(|(_, standing)| standing.next) else {
             return Err(None);
         };
@@ -281,7 +299,8 @@ impl Watches {
             return Err(Some(standing.next));
         }
         standing.looking = true;
-        Ok((id.clone(), standing.watch.clone()))
+        let from = standing.goes_on_at.take();
+        Ok(Due { id: id.clone(), watch: standing.watch.clone(), from })
     }
 
     /// A look is over; gives the record of it, if it says something new.
@@ -290,6 +309,7 @@ impl Watches {
         let standing = all.get_mut(id)?;
         let record = LookRecord::of(looked);
         standing.looking = false;
+        standing.goes_on_at.clone_from(&looked.goes_on_at);
         standing.looks += 1;
         standing.last_checked = Some(record.at);
         standing.last_error = looked.problem.clone().unwrap_or_default();
@@ -331,6 +351,7 @@ fn fresh(watch: Watch, next: Instant) -> Standing {
         failures: 0,
         next,
         looking: false,
+        goes_on_at: None,
     }
 }
 
@@ -342,9 +363,9 @@ pub async fn run(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonE
         let mut next = None;
         while looks.len() < LOOKS_MAX {
             match core.watches.due(Instant::now()) {
-                Ok((id, watch)) => {
+                Ok(Due { id, watch, from }) => {
                     let shared = Arc::clone(&core);
-                    let task = looks.spawn(async move { look::look(&shared, &watch).await });
+                    let task = looks.spawn(async move { look::look(&shared, &watch, from).await });
                     running.insert(task.id(), id);
                 }
                 Err(at) => {
@@ -409,6 +430,37 @@ mod tests {
         assert_eq!(wait_after(seconds(30), 1, Some(seconds(7200))), seconds(7200));
         assert_eq!(wait_after(seconds(900), u32::MAX, None), WAIT_MAX);
         assert_eq!(wait_after(seconds(30), 0, Some(seconds(1 << 40))), WAIT_MAX);
+    }
+
+    #[tokio::test]
+    async fn one_clients_watches_take_two_places_and_wait_for_nobody_else() {
+        let (now, changed) = (Instant::now(), Notify::new());
+        let watches = Watches { standing: Mutex::default(), changed, pace: Pace::default() };
+        for (tag, tenant) in [("a*", "many"), ("b*", "many"), ("c*", "many"), ("d*", "few")] {
+            let watch = Watch {
+                repository: "registry.example/team/app".parse().unwrap(),
+                tags: tag.parse().unwrap(),
+                interval_seconds: 60,
+                tenant: tenant.to_owned(),
+            };
+            watches.lock().insert(watch.id(), fresh(watch, now));
+        }
+        let mut looked_at: Vec<Due> = Vec::new();
+        while let Ok(due) = watches.due(now) {
+            looked_at.push(due);
+        }
+        let of = |tenant: &str| looked_at.iter().filter(|d| d.watch.tenant == tenant).count();
+        assert_eq!((of("many"), of("few")), (2, 1));
+        // Where the time was up, the next look goes on.
+        let first = looked_at.iter().find(|due| due.watch.tenant == "many").unwrap();
+        let goes_on_at = Some("v7".to_owned());
+        watches.note(&first.id, &Looked { goes_on_at, ..Looked::failed("slow".into()) });
+        let again = watches.due(now).ok().expect("a place is free");
+        assert_eq!((again.watch.tenant.as_str(), again.from), ("many", None));
+        let list = watches.list();
+        let (_, standing) = list.iter().find(|(id, _)| *id == first.id).unwrap();
+        assert_eq!(standing.goes_on_at.as_deref(), Some("v7"));
+        assert_eq!(standing.failures, 1);
     }
 
     #[test]
