@@ -8,9 +8,8 @@ use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
 };
-use attest::Repository;
 use clap::ValueEnum;
-use oci::{ImageReference, reference::ReferenceError};
+use oci::ImageReference;
 use proto::v1::{self, image_service_client::ImageServiceClient};
 use serde_json::Value;
 use tonic::transport::Channel;
@@ -87,11 +86,12 @@ fn parts(image: &str) -> Result<(String, String), Failure> {
     if image.contains('@') {
         return super::status::by_digest(image);
     }
-    let usage = |why: &dyn std::fmt::Display| Failure::Usage(why.to_string());
-    let reference: ImageReference = image.parse().map_err(|e: ReferenceError| usage(&e))?;
-    match (image.parse::<Repository>(), reference.repository()) {
-        (Ok(_), Some(repository)) => Ok((repository.to_string(), String::new())),
-        _ => Err(usage(&format!(
+    // A repository is what stands before a tag.
+    let reference = format!("{image}:latest").parse::<ImageReference>().ok();
+    let repository = reference.as_ref().and_then(ImageReference::repository);
+    match repository.filter(|_| !image.starts_with("oci:")) {
+        Some(repository) => Ok((repository.to_string(), String::new())),
+        None => Err(Failure::Usage(format!(
             "expected a repository, or an image by digest, like registry.example/team/app or \
              registry.example/team/app@sha256:…, found {image:?}"
         ))),

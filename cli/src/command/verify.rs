@@ -108,7 +108,7 @@ async fn verified(args: Args) -> Outcome {
     let verified = pipeline::verify::verify(&workshop, &reference, &options, &spinner).await;
     drop(spinner);
     let verified = verified?;
-    missing(&args, &verified.report)?;
+    say_missing(&args, &verified.report);
     if let Some(keep) = &args.keep {
         keep_evidence(keep, &verified)?;
     }
@@ -120,23 +120,17 @@ async fn verified(args: Args) -> Outcome {
 }
 
 /// Says which of the platforms that were asked for are not there, and which are.
-fn missing(args: &Args, report: &VerifyReport) -> Result<(), Failure> {
+fn say_missing(args: &Args, report: &VerifyReport) {
     let mut there: Vec<String> = report.platforms.iter().map(|p| p.platform.to_string()).collect();
     there.extend(report.platforms_unchecked.iter().cloned());
     there.dedup();
     let wanted: Vec<String> = args.platforms.iter().map(ToString::to_string).collect();
     let missing: Vec<&str> =
         wanted.iter().filter(|p| !there.contains(p)).map(String::as_str).collect();
-    if missing.is_empty() {
-        return Ok(());
+    if !missing.is_empty() {
+        let (missing, there) = (missing.join(", "), there.join(", "));
+        output::say(&format!("expected {missing} in {}, found {there}", args.image));
     }
-    let (missing_names, there) = (missing.join(", "), there.join(", "));
-    let text = format!("expected {missing_names} in {}, found {there}", args.image);
-    if missing.len() == wanted.len() {
-        return Err(Failure::Usage(text));
-    }
-    output::say(&format!("warning: {text}"));
-    Ok(())
 }
 
 fn keep_evidence(keep: &std::path::Path, verified: &Verified) -> Result<(), Failure> {
