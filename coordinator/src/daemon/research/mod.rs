@@ -445,8 +445,8 @@ mod tests {
         let end = core.store.end().0;
         let rows = |from, indexed| {
             let repository = Some("registry.example/demo/hello".parse().unwrap());
-            let (table, digest, rows_max) = (Table::Transitions, None, 10);
-            let asked = Asked { table, repository, digest, from, rows_max };
+            let (table, digests, rows_max) = (Table::Transitions, BTreeSet::new(), 10);
+            let asked = Asked { table, repository, digests, from, rows_max };
             let page = page_before(&core, &asked, indexed).unwrap();
             (page.rows.len(), page.end)
         };
