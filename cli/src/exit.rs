@@ -3,6 +3,7 @@
 //! Invariant: 0 is said only of what was reproduced, admitted, or simply done; everything that is
 //! not known has a code of its own. A failure of network or disk is 1, never a verdict.
 
+use crate::command::fleet::NoAnswer;
 use std::{fmt, process::ExitCode};
 
 /// Why the program ends with other than 0, for commands that are not verdicts.
@@ -37,7 +38,8 @@ impl Failure {
                 error.hint().map(str::to_owned)
             };
             let store = || cause.downcast_ref::<coordinator::store::StoreError>()?.hint();
-            image.or_else(gate).or_else(material).or_else(store)
+            let fleet = || cause.downcast_ref::<NoAnswer>().map(NoAnswer::hint);
+            image.or_else(gate).or_else(material).or_else(store).or_else(fleet)
         })
     }
 

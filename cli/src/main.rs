@@ -4,12 +4,14 @@
 //! the table in docs/CLI.md. No logic that a library should have.
 
 mod command;
+mod examples;
 mod exit;
 mod output;
 mod progress;
+mod scratch;
 mod whole_file;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -19,9 +21,11 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 struct Cli {
     /// What is logged to standard error, for instance `info` or `worker=debug`.
     #[arg(long, global = true, env = "ASSAY_LOG", default_value = "warn", hide_env_values = true)]
+    #[arg(value_parser = log_filter)]
     log: String,
     /// Logs as JSON, one object a line.
-    #[arg(long, global = true, env = "ASSAY_LOG_JSON")]
+    #[arg(long, global = true, env = "ASSAY_LOG_JSON", hide_env_values = true)]
+    #[arg(value_parser = truth)]
     log_json: bool,
     #[command(subcommand)]
     command: Command,
@@ -75,8 +79,36 @@ enum Command {
     Man(command::shell::ManArgs),
 }
 
+/// Refuses what is no filter: nothing would be logged as somebody wanted it.
+fn log_filter(text: &str) -> Result<String, String> {
+    let bad = |why: &dyn std::fmt::Display| {
+        format!("expected levels, like `info` or `worker=debug,warn`: {why}")
+    };
+    EnvFilter::try_new(text).map_err(|error| bad(&error))?;
+    // The filter takes any word for the name of a module.
+    let known = |c: char| c.is_ascii_alphanumeric() || "_:=,.-[]{}\"/ *".contains(c);
+    match text.chars().find(|c| !known(*c)) {
+        Some(c) => Err(bad(&format!("found {c:?}"))),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// What people write into a variable that says yes or no; nothing means no.
+fn truth(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" | "y" | "t" => Ok(true),
+        "" | "0" | "false" | "no" | "off" | "n" | "f" => Ok(false),
+        _ => Err("expected 1 or 0, true or false, yes or no".to_owned()),
+    }
+}
+
+/// The command line as `--help`, completions and manual pages show it.
+fn described() -> clap::Command {
+    examples::add(Cli::command())
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&described().get_matches()).unwrap_or_else(|e| e.exit());
     log_to_stderr(&cli);
     // One TLS provider in the whole process: two would panic at the first handshake.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -88,6 +120,7 @@ fn main() -> ExitCode {
         Ok(runtime) => {
             let outcome = runtime.block_on(run(cli.command));
             runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+            scratch::sweep();
             exit::finish(outcome)
         }
         Err(error) => exit::finish(Err(error.into())),
@@ -96,9 +129,9 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> exit::Outcome {
     match command {
-        Command::Verify(args) => command::verify::run(args).await,
-        Command::Assemble(args) => command::assemble::run(*args).await,
-        Command::Diff(args) => command::diff::run(args).await,
+        Command::Verify(args) => scratch::until_signalled(command::verify::run(args)).await,
+        Command::Assemble(args) => scratch::until_signalled(command::assemble::run(*args)).await,
+        Command::Diff(args) => scratch::until_signalled(command::diff::run(args)).await,
         Command::Policy(command) => command::policy::run(command).await,
         Command::Coordinator(command) => command::coordinator::run(command).await,
         Command::Operator(command) => command::operator::run(command).await,
@@ -112,9 +145,9 @@ async fn run(command: Command) -> exit::Outcome {
         Command::Gate(command) => command::gate::run(command).await,
         Command::Publish(args) => command::publish::run(args).await,
         Command::Unpark(args) => command::unpark::run(args).await,
-        Command::Demo(args) => command::demo::run(args).await,
-        Command::Completions(args) => command::shell::completions::<Cli>(&args),
-        Command::Man(args) => command::shell::man::<Cli>(&args),
+        Command::Demo(args) => scratch::until_signalled(command::demo::run(args)).await,
+        Command::Completions(args) => command::shell::completions(described(), &args),
+        Command::Man(args) => command::shell::man(described(), &args),
     }
 }
 
@@ -127,5 +160,25 @@ fn log_to_stderr(cli: &Cli) {
         let _ = registry.with(layer.json()).try_init();
     } else {
         let _ = registry.with(layer.with_ansi(colours).with_target(false)).try_init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_environment_are_understood_or_refused() {
+        for (text, means) in [("1", true), ("TRUE", true), ("0", false), ("", false), ("no", false)]
+        {
+            assert_eq!(truth(text), Ok(means), "{text:?}");
+        }
+        assert!(truth("maybe").is_err());
+        for good in ["info", "worker=debug,warn", "off", ""] {
+            assert!(log_filter(good).is_ok(), "{good:?}");
+        }
+        for bad in ["!!!", "worker=loud", "worker=debug=info"] {
+            assert!(log_filter(bad).is_err(), "{bad:?}");
+        }
     }
 }

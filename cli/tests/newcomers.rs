@@ -3,9 +3,16 @@
 
 mod bench;
 
-use bench::{Bench, Run, fleet::Fleet};
+use bench::{Bench, Run, case, fixtures, fleet::Fleet};
+use harness::registry::{Fault, What};
 use serde_json::{Value, json};
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 /// The check of this name in `worker doctor --format json`.
 fn check(run: &Run, name: &str) -> (bool, String) {
@@ -159,4 +166,236 @@ async fn only_what_is_parked_is_unparked() {
     let unknown = attest::Digest::of(b"nothing").to_string();
     let run = admin(&["unpark", &unknown]).await;
     assert!(run.code == Some(1) && run.out.is_empty(), "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_digest_names_an_image_everywhere_and_nothing_known_is_said() {
+    let bench = Bench::start().await;
+    let fleet = Fleet::start(&bench, "").await;
+    let ask = async |words: &[&str]| bench.assay(&[words, &fleet.connection()].concat()).await;
+    // Nobody trusted signed it: it is judged without any worker.
+    let stranger = bench.by_digest("wrong-signer");
+    let run = ask(&["submit", &stranger, "--wait", "--format", "json"]).await;
+    let json = run.json();
+    assert_eq!((run.code, &json["exit"]), (Some(13), &json!(13)), "{run:?}");
+    let shape = (&json["schema"], &json["image"], &json["hint"]);
+    assert_eq!(shape, (&json!("assay/submit/v1"), &json!(stranger), &Value::Null));
+    let state = ask(&["status", &stranger, "--format", "json"]).await.json();
+    assert_eq!(state["schema"], "assay/status/v1");
+    let platforms: Vec<&str> = state["platforms"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|platform| platform["manifest"].as_str().unwrap())
+        .collect();
+    let listed = ask(&["history", &stranger, "--format", "json"]).await.json();
+    assert_eq!(listed["schema"], "assay/history-list/v1");
+    let rows = listed["rows"].as_array().unwrap();
+    let of: Vec<&str> = rows.iter().map(|row| row["manifest_digest"].as_str().unwrap()).collect();
+    for platform in &platforms {
+        assert!(of.contains(platform), "{platform} is not in {of:?}");
+    }
+    let cursor = listed["cursor"].as_str().unwrap();
+    let behind = ask(&["history", &stranger, "--format", "json", "--cursor", cursor]).await.json();
+    assert_eq!(behind["rows"], json!([]), "nothing came since");
+    let one = format!("{}@{}", stranger.split('@').next().unwrap(), platforms[0]);
+    let own = ask(&["history", &one, "--format", "json"]).await.json();
+    let own = own["rows"].as_array().unwrap();
+    assert!(own.iter().all(|row| row["manifest_digest"] == platforms[0]), "{own:?}");
+    let repository = stranger.split('@').next().unwrap();
+    let whole = ask(&["history", repository, "--format", "json"]).await.json();
+    assert_eq!(whole["rows"], listed["rows"], "the repository has one image");
+    let run = ask(&["export", &stranger, "--table", "verdicts"]).await;
+    let verdicts: Vec<Value> = run.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(verdicts.len(), platforms.len(), "{run:?}");
+    for (verdict, platform) in verdicts.iter().zip(state["platforms"].as_array().unwrap()) {
+        assert_eq!(verdict["attempt"], platform["attempt"], "one count");
+    }
+    for command in ["history", "export"] {
+        let run = ask(&[command, &bench.by_digest("hello")]).await;
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.err.contains("nothing is known of"), "{run:?}");
+        for wrong in [&bench.image("hello")[..], "not a reference", "r.example/a@sha256:12"] {
+            assert_eq!(ask(&[command, wrong]).await.code, Some(2), "{command} {wrong}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_without_a_verdict_is_inconclusive_to_status_and_explain() {
+    let bench = Bench::start().await;
+    let fleet = Fleet::start(&bench, "").await;
+    let ask = async |words: &[&str]| bench.assay(&[words, &fleet.connection()].concat()).await;
+    let hello = bench.by_digest("hello");
+    for command in ["status", "explain"] {
+        let run = ask(&[command, &hello, "--format", "json"]).await;
+        assert!(run.code == Some(11) && run.err.contains("was never submitted"), "{run:?}");
+        assert_eq!(run.json()["platforms"], json!([]));
+    }
+    let run = ask(&["submit", &hello, "--format", "json"]).await;
+    let json = run.json();
+    assert_eq!((run.code, &json["outcome"], &json["exit"]), (Some(0), &Value::Null, &json!(0)));
+    let run = ask(&["status", &hello, "--format", "json"]).await;
+    assert_eq!((run.code, &run.json()["outcome"]), (Some(11), &Value::Null), "{run:?}");
+    let run = ask(&["explain", &hello, "--format", "json"]).await;
+    assert_eq!(run.code, Some(11), "{run:?}");
+    let json = run.json();
+    let platforms = json["platforms"].as_array().unwrap();
+    assert_eq!(platforms.len(), case("hello")["platforms"].as_object().unwrap().len(), "{json}");
+    assert!(platforms.iter().all(|p| p["outcome"] == "inconclusive"), "{json}");
+    let run = ask(&["explain", &hello]).await;
+    assert!(run.code == Some(11) && run.out.contains("not judged yet"), "{run:?}");
+    // The coordinator itself: numbers.
+    let json = ask(&["status", "--format", "json"]).await.json();
+    assert_eq!(json["schema"], "assay/coordinator-status/v1");
+    assert_eq!(json["jobs_unfinished"], platforms.len(), "{json}");
+    assert!(json["oldest_unfinished_seconds"].is_u64(), "{json}");
+    let text = ask(&["status"]).await;
+    assert!(text.out.contains("jobs unfinished") && !text.out.contains('{'), "{text:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_is_away_silent_or_another_is_named_with_what_to_look_at() {
+    let bench = Bench::start().await;
+    let mut fleet = Fleet::start(&bench, "").await;
+    let ca = fleet.folder.join("ca.pem");
+    let key = fleet.folder.join("admin.key");
+    let (ca, key) = (ca.to_str().unwrap(), key.to_str().unwrap());
+    let status = async |address: &str, more: &[&str]| {
+        let words = ["status", "--coordinator", address, "--key", key];
+        bench.assay(&[&words[..], more].concat()).await
+    };
+    let with_ca = &["--ca", ca][..];
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent_address = format!("https://{}", silent.local_addr().unwrap());
+    let accepting = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = silent.accept().await {
+            held.push(stream);
+        }
+    });
+    let plain = format!("https://{}", bench.registry.host());
+    let (grpc, http) = (fleet.address.clone(), fleet.http.clone());
+    for (address, more, hint) in [
+        (&grpc, &[][..], "ASSAY_CA"),
+        (&http, with_ca, "not a coordinator's gRPC"),
+        (&plain, with_ca, "not a coordinator's gRPC"),
+        (&silent_address, with_ca, "says nothing"),
+    ] {
+        let run = status(address, more).await;
+        assert_eq!(run.code, Some(1), "{hint}: {run:?}");
+        let says = format!("expected an answer of {address}, found ");
+        assert!(run.err.contains(&says) && run.err.contains(hint), "{hint}: {run:?}");
+    }
+    accepting.abort();
+    // What the coordinator says is said as it is.
+    let run = bench.assay(&[&["watch", "remove", "none"][..], &fleet.connection()].concat()).await;
+    let plain_words = !run.err.contains("status") && !run.err.contains("code");
+    assert!(run.code != Some(0) && plain_words, "{run:?}");
+    fleet.kill().await;
+    let run = status(&grpc, with_ca).await;
+    assert!(run.code == Some(1) && run.err.contains("is the coordinator running"), "{run:?}");
+    for (address, more) in [("http://c:1", with_ca), ("c:1", with_ca), (&grpc, &["--ca", key][..])]
+    {
+        assert_eq!(status(address, more).await.code, Some(2), "{address}");
+    }
+}
+
+/// What lies in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn signal(name: &str, pid: u32) {
+    let sent = std::process::Command::new("kill").arg(name).arg(pid.to_string()).status();
+    assert!(sent.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_signal_ends_leaves_nothing_behind() {
+    let bench = Bench::start().await;
+    let policy = bench.policy("policy.toml", "");
+    let temporary = bench.path("tmp");
+    fs::create_dir(&temporary).unwrap();
+    bench.registry.fault(Fault::get("/blobs/", What::Hang));
+    let asked = bench.registry.count("GET", "/blobs/");
+    let mut command = bench::command(bench.folder.path());
+    command.args(["verify", &bench.image("hello"), "--policy", &policy]);
+    let mut child = command.env("TMPDIR", &temporary).spawn().unwrap();
+    bench.registry.asked("GET", "/blobs/", asked).await;
+    assert_ne!(names(&temporary), [""; 0], "it is at work");
+    signal("-INT", child.id().unwrap());
+    assert_eq!(child.wait().await.unwrap().code(), Some(130));
+    assert_eq!(names(&temporary), [""; 0]);
+    let mut command = bench::command(bench.folder.path());
+    command.args(["demo", "--fixtures", fixtures().to_str().unwrap()]).stderr(Stdio::piped());
+    let mut child = command.env("TMPDIR", &temporary).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if line.starts_with("hello") {
+            break;
+        }
+    }
+    assert_ne!(names(&temporary), [""; 0], "it is at work");
+    signal("-TERM", child.id().unwrap());
+    let rest = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    assert_eq!(child.wait().await.unwrap().code(), Some(143));
+    rest.await.unwrap();
+    assert_eq!(names(&temporary), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_of_the_call_are_2_and_say_what_is_there() {
+    let bench = Bench::start().await;
+    let policy = bench.policy("policy.toml", "");
+    let image = bench.image("hello");
+    let run = bench.verify(&image, &policy, &["--platform", "linux/s390x"]).await;
+    assert_eq!(run.code, Some(11), "nothing was checked: {run:?}");
+    assert!(run.err.contains("expected linux/s390x in"), "{run:?}");
+    assert!(run.err.contains("found linux/amd64, linux/arm64"), "{run:?}");
+    let mirror = format!("https://p.example/=file://{}/", bench.path("none").display());
+    let run = bench.verify(&image, &policy, &["--mirror", &mirror]).await;
+    assert!(run.code == Some(2) && run.err.contains("expected a folder at"), "{run:?}");
+    let layout = format!("oci:{}:no/such:tag", fixtures().display());
+    let run = bench.verify(&layout, &policy, &[]).await;
+    assert!(run.code == Some(1) && !run.err.contains("Repository("), "{run:?}");
+    // A registry without TLS: the hint can be followed with and without trusted signers, and the
+    // draft has what was needed to make it.
+    let run = bench.assay(&["verify", &image, "--any-signer", "--policy", &policy]).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let run = bench.assay(&["policy", "init", &image, "--policy", &policy]).await;
+    let host = bench.registry.host();
+    let table = format!("[[registry]]\nhost = \"{host}\"\nplain_http = true\n");
+    assert!(run.code == Some(0) && run.out.contains(&table), "{run:?}");
+    // The user's own policy counts for the same.
+    let own = bench.path(".config/assay");
+    fs::create_dir_all(&own).unwrap();
+    fs::copy(&policy, own.join("policy.toml")).unwrap();
+    fs::copy(bench.path("publisher.pub"), own.join("publisher.pub")).unwrap();
+    assert!(bench.assay(&["policy", "init", &image]).await.out.contains(&table));
+    let run = bench.assay(&["diff", &image, &image, "--platform", "linux/amd64"]).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let (one, other) = (&image, bench.image("tampered"));
+    let run = bench.assay(&["diff", one, &other, "--platform", "linux/amd64"]).await;
+    assert!(run.code == Some(10) && run.out.contains("A -> B:"), "{run:?}");
+    // A coordinator's folder.
+    let folder = bench.path("c");
+    let dir = folder.to_str().unwrap();
+    let code = async |words: &[&str]| bench.assay(words).await.code;
+    assert_eq!(code(&["coordinator", "check-config", dir]).await, Some(2), "there is none");
+    assert_eq!(code(&["coordinator", "init", dir]).await, Some(0));
+    assert_eq!(code(&["coordinator", "init", dir]).await, Some(2), "it is full");
+    let key = folder.join("verdict.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(code(&["coordinator", "check-config", dir]).await, Some(2), "others can read it");
+    assert_eq!(code(&["coordinator", "run", dir]).await, Some(2));
+    // Words about logs.
+    assert_eq!(code(&["--log", "!!!", "policy", "check", &policy]).await, Some(2));
+    for value in ["1", "0", ""] {
+        let mut command = bench::command(bench.folder.path());
+        command.args(["policy", "check", &policy]).env("ASSAY_LOG_JSON", value);
+        let run = bench::run(command).await;
+        assert_eq!(run.code, Some(0), "{value:?}: {run:?}");
+    }
 }

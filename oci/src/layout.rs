@@ -227,7 +227,7 @@ impl Layout {
 
     fn no_entry(&self, name: &str) -> Error {
         let known: Vec<String> =
-            self.repositories().iter().take(5).map(|r| format!("{r:?}")).collect();
+            self.repositories().iter().take(5).map(ToString::to_string).collect();
         Error::NotFound {
             what: format!("an entry named {name:?} in the layout"),
             detail: format!("; its first repositories are {}", known.join(", ")),

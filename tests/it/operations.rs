@@ -114,7 +114,7 @@ impl Running {
         let (mut rows, mut from) = (Vec::new(), Cursor::default());
         loop {
             let repository = Some(repository.clone());
-            let asked = Asked { table, repository, digest: None, from, rows_max: 2 };
+            let asked = Asked { table, repository, digests: Default::default(), from, rows_max: 2 };
             let page = research::page(&self.core, &asked).unwrap();
             rows.extend(page.rows.iter().map(|row| serde_json::from_slice::<Value>(row).unwrap()));
             if page.done {

@@ -5,6 +5,7 @@ use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
     progress::Bar,
+    scratch::Scratch,
 };
 use attest::policy::{Mirror, Policy};
 use rebuild::apko::BuildTimes;
@@ -21,8 +22,6 @@ use worker::{
 const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
 
 /// Arguments of `assemble`.
-///
-/// Example: assay assemble app.yaml --as apko=1.2.39 --output layout
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// apko's YAML, the attested JSON, or apko.lock.json. Relative paths in it are relative to the
@@ -152,7 +151,7 @@ async fn build(
     request: &AssembleRequest,
     progress: &Arc<dyn AssembleProgress>,
 ) -> Result<AssembledImage, AssembleFailure> {
-    let work = tempfile::tempdir().map_err(|source| AssembleFailure::Io {
+    let work = Scratch::new().map_err(|source| AssembleFailure::Io {
         doing: "making a folder for temporary files".into(),
         source,
     })?;

@@ -85,7 +85,7 @@ pub async fn run(command: Command) -> Outcome {
         Command::Init { dir, listen, listen_http, names, verifier_id, publish } => {
             let options = InitOptions { listen, listen_http, names, verifier_id, publish };
             init(&dir, &options).map_err(|error| match error {
-                InitError::Publish(_) => Failure::Usage(error.to_string()),
+                InitError::Publish(_) | InitError::NotEmpty(_) => Failure::Usage(error.to_string()),
                 other => other.into(),
             })?;
             output::say(&format!(
@@ -155,7 +155,6 @@ fn read(dir: &std::path::Path) -> Result<Loaded, Failure> {
     use coordinator::setup::ConfigError;
     Loaded::read(dir).map_err(|error| match error {
         ConfigError::Policy { .. } => Failure::Policy(error.to_string()),
-        ConfigError::Invalid { .. } => Failure::Usage(error.to_string()),
-        other => other.into(),
+        _ => Failure::Usage(error.to_string()),
     })
 }

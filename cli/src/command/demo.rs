@@ -16,6 +16,7 @@ pub use liar::lie;
 use crate::{
     exit::{Failure, Outcome},
     output,
+    scratch::Scratch,
 };
 use fleet::Fleet;
 use images::{DemoImage, IMAGES};
@@ -44,7 +45,7 @@ pub async fn run(args: Args) -> Outcome {
     if let Some(folder) = &args.keep {
         refuse_used(folder)?;
     }
-    let temporary = tempfile::tempdir()?;
+    let temporary = Scratch::new()?;
     let folder = args.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
     std::fs::create_dir_all(&folder)?;
     let folder = std::fs::canonicalize(folder)?;

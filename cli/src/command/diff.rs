@@ -4,10 +4,11 @@ use super::policy_file;
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
+    scratch::Scratch,
 };
 use attest::{Level, Platform, policy::Policy};
 use oci::{Image, ImageReference, ImageSource, SourceOptions};
-use rebuild::compare::{Comparison, Options, compare, render_text};
+use rebuild::compare::{Comparison, Options, compare, render_text_of};
 use std::path::{Path, PathBuf};
 use worker::pipeline::{network, published::PublishedImage};
 
@@ -21,7 +22,7 @@ pub struct Args {
     /// The platform; needed where an image has several.
     #[arg(long)]
     platform: Option<Platform>,
-    /// A policy, for its exceptions of network safety.
+    /// A policy, for its exceptions of network safety; else the user's own.
     #[arg(long)]
     policy: Option<PathBuf>,
     /// How the result is printed.
@@ -31,11 +32,8 @@ pub struct Args {
 
 /// Runs the command. Exit 0: equal to the manifest; 10: something differs.
 pub async fn run(args: Args) -> Outcome {
-    let policy = match &args.policy {
-        Some(path) => policy_file::read(path)?,
-        None => Policy::default(),
-    };
-    let folder = tempfile::tempdir()?;
+    let policy = policy_file::find_any(args.policy.as_deref())?;
+    let folder = Scratch::new()?;
     let a = fetch(&args.a, &args, &policy, &folder.path().join("a")).await?;
     let b = fetch(&args.b, &args, &policy, &folder.path().join("b")).await?;
     let comparison =
@@ -81,7 +79,7 @@ fn print(comparison: &Comparison, format: Format) -> Result<(), Failure> {
                 "explanation": explanation,
             }))?;
         }
-        Format::Text => output::data(&render_text(&comparison.explanation))?,
+        Format::Text => output::data(&render_text_of(&comparison.explanation, "A -> B"))?,
     }
     Ok(())
 }

@@ -40,8 +40,6 @@ const EXPLANATION_BYTES_MAX: u64 = 3 << 20;
 const FILES_MAX: usize = 4096;
 
 /// Arguments of `explain`.
-///
-/// Example: assay explain registry.example/team/app@sha256:…
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// registry/repo@sha256:…
@@ -70,8 +68,24 @@ pub struct Args {
     key: Option<PathBuf>,
 }
 
+/// What was found about an image.
+#[derive(Default)]
+struct Found {
+    explained: Vec<Explained>,
+    unjudged: Vec<Unjudged>,
+}
+
+/// A platform that has no verdict yet: inconclusive.
+pub struct Unjudged {
+    platform: String,
+    manifest: String,
+    why: &'static str,
+}
+
 /// One platform with everything that is to be said about it.
 pub struct Explained {
+    /// The attempt that asks for more answers, while the verdict stands.
+    open_again: Option<u32>,
     finding: Finding,
     set: EvidenceSet,
     explanations: BTreeMap<Digest, Explanation>,
@@ -80,7 +94,7 @@ pub struct Explained {
 /// Runs the command; the exit code is the verdict's.
 pub async fn run(args: Args) -> Outcome {
     refuse_file(args.keep.as_deref())?;
-    let (whose, explained) = match &args.policy {
+    let (whose, Found { explained, unjudged }) = match &args.policy {
         Some(policy) => (Whose::Own, from_evidence(&args, policy).await?),
         None => (Whose::Coordinators, from_coordinator(&args).await?),
     };
@@ -88,10 +102,11 @@ pub async fn run(args: Args) -> Outcome {
         keep_all(folder, &explained)?;
     }
     let exits = explained.iter().map(|e| e.finding.outcome.exit_code());
+    let exits = exits.chain(unjudged.iter().map(|_| 11));
     let worst = exits.max_by_key(|exit| severity(*exit)).unwrap_or(11);
     match args.format {
-        Format::Json => output::json(&words::json(&args.image, whose, &explained)?)?,
-        Format::Text => output::data(&words::text(&args.image, whose, &explained))?,
+        Format::Json => output::json(&words::json(&args.image, whose, &explained, &unjudged)?)?,
+        Format::Text => output::data(&words::text(&args.image, whose, &explained, &unjudged))?,
     }
     Ok(worst)
 }
@@ -127,25 +142,33 @@ impl Args {
     }
 }
 
-async fn from_coordinator(args: &Args) -> Result<Vec<Explained>, Failure> {
+async fn from_coordinator(args: &Args) -> Result<Found, Failure> {
     let (repository, digest) = status::by_digest(&args.image)?;
-    let mut client = args.connection()?.images()?;
-    let request = v1::GetImageRequest { repository, digest };
-    let state = client.get(request).await.map_err(fleet::failed)?.into_inner();
-    let mut explained = Vec::new();
+    let connection = args.connection()?;
+    let mut client = connection.images()?;
+    let mut found = Found::default();
+    let Some(state) = status::get(&connection, &repository, &digest).await? else {
+        status::never_submitted(&args.image);
+        return Ok(found);
+    };
     for platform in &state.platforms {
-        let Some(finding) = finding_of(platform)? else { continue };
+        let Some(finding) = finding_of(platform)? else {
+            let subject = platform.subject.clone().unwrap_or_default();
+            found.unjudged.push(Unjudged {
+                platform: subject.platform,
+                manifest: subject.manifest,
+                why: "not judged yet; `assay status` shows how far it is",
+            });
+            continue;
+        };
         let request = v1::EvidenceRequest { subject: platform.subject.clone(), explanations: true };
-        let answer = client.evidence(request).await.map_err(fleet::failed)?.into_inner();
+        let answer = connection.ask_long(client.evidence(request)).await?;
         let set = EvidenceSet::parse(&answer.evidence_set)?;
         let explanations = named_by(&set, answer.explanations)?;
-        explained.push(Explained { finding, set, explanations });
+        let open_again = status::is_open_again(platform).then_some(platform.attempt);
+        found.explained.push(Explained { open_again, finding, set, explanations });
     }
-    if explained.is_empty() {
-        let text = format!("{} is not judged yet; `assay status` shows how far it is", args.image);
-        return Err(Failure::Operation(anyhow::anyhow!(text)));
-    }
-    Ok(explained)
+    Ok(found)
 }
 
 /// The verdict as it was signed; the status shows the outcome's word in place of the outcome.
@@ -162,7 +185,7 @@ fn finding_of(platform: &v1::PlatformState) -> Result<Option<Finding>, Failure> 
     Ok(Some(serde_json::from_value(json)?))
 }
 
-async fn from_evidence(args: &Args, policy: &Path) -> Result<Vec<Explained>, Failure> {
+async fn from_evidence(args: &Args, policy: &Path) -> Result<Found, Failure> {
     let reference: ImageReference = args
         .image
         .parse()
@@ -181,16 +204,21 @@ async fn from_evidence(args: &Args, policy: &Path) -> Result<Vec<Explained>, Fai
     };
     let found = find(&check, &collector).await?;
     let kept = explanation_files(&args.evidence)?;
-    let mut explained = Vec::new();
+    let (mut explained, mut unjudged) = (Vec::new(), Vec::new());
     for (wanted, gathered) in found.asked.wanted.iter().zip(found.gathered) {
-        let set = gathered?.set.ok_or_else(|| {
-            anyhow::anyhow!("expected evidence about {}, found none", wanted.subject)
-        })?;
+        let Some(set) = gathered?.set else {
+            unjudged.push(Unjudged {
+                platform: wanted.subject.platform.to_string(),
+                manifest: wanted.subject.digest.to_string(),
+                why: "there is no evidence about it",
+            });
+            continue;
+        };
         let finding = Finding::clone(&verdict::judge(&policy, &set));
         let explanations = named_by(&set, kept.clone())?;
-        explained.push(Explained { finding, set, explanations });
+        explained.push(Explained { open_again: None, finding, set, explanations });
     }
-    Ok(explained)
+    Ok(Found { explained, unjudged })
 }
 
 /// The files of folders of evidence that are explanations.

@@ -15,11 +15,22 @@ use proto::{
     },
 };
 use std::{
+    error::Error,
     path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tonic::transport::Channel;
-use worker::daemon::{connect, identity::Identity};
+use tonic::{Code, Response, Status, transport::Channel};
+use worker::daemon::{config::read_text, connect, identity::Identity};
+
+/// So long an answer may take, connecting included.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// So long where an image is fetched first, much is read, or the call is held for 30 s.
+const LONG_ANSWER_MAX: Duration = Duration::from_secs(90);
+
+const SILENT: &str = "something is there and says nothing: is it a coordinator, and is its disk \
+                      well? Its log says more";
+const NOT_GRPC: &str = "that is not a coordinator's gRPC: is it its port for HTTPS (`listen_http`), \
+                        or another service's?";
 
 /// How a coordinator is reached.
 #[derive(Debug, Clone, clap::Args)]
@@ -35,13 +46,72 @@ pub struct Connection {
     pub(super) key: PathBuf,
 }
 
+/// No answer came, or none that a coordinator gives.
+#[derive(Debug, thiserror::Error)]
+#[error("expected an answer of {address}, found {found}")]
+pub struct NoAnswer {
+    address: String,
+    found: String,
+    hint: &'static str,
+}
+
+impl NoAnswer {
+    /// What to look at.
+    pub fn hint(&self) -> String {
+        self.hint.to_owned()
+    }
+}
+
 impl Connection {
     fn channel(&self) -> Result<Channel, Failure> {
-        let ca = self.ca.as_ref().map(std::fs::read_to_string).transpose().map_err(|error| {
-            Failure::Usage(format!("expected to read the authority's PEM: {error}"))
-        })?;
-        let identity = Identity::load(&self.key)?;
-        Ok(connect::channel(&self.coordinator, ca.as_deref(), &identity)?)
+        let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
+        let ca = self.ca.as_ref().map(|ca| {
+            let pem = read_text(ca).map_err(|e| usage(&e))?;
+            let named = |e| usage(&format!("{}: {e}", ca.display()));
+            connect::check_authority(&pem).map_err(named)?;
+            Ok::<_, Failure>(pem)
+        });
+        let identity = Identity::load(&self.key).map_err(|e| usage(&e))?;
+        let channel = connect::channel(&self.coordinator, ca.transpose()?.as_deref(), &identity);
+        channel.map_err(|e| usage(&e))
+    }
+
+    /// The answer to a call; a coordinator that is silent is not waited for.
+    pub async fn ask<T>(&self, call: impl Call<T>) -> Result<T, Failure> {
+        self.within(ANSWER_MAX, call).await?.map_err(|status| self.failed(&status))
+    }
+
+    /// The same where the other side fetches an image, reads much, or holds the call.
+    pub async fn ask_long<T>(&self, call: impl Call<T>) -> Result<T, Failure> {
+        self.within(LONG_ANSWER_MAX, call).await?.map_err(|status| self.failed(&status))
+    }
+
+    /// The same; none where the coordinator knows nothing of what was asked for.
+    pub async fn ask_if_known<T>(&self, call: impl Call<T>) -> Result<Option<T>, Failure> {
+        match self.within(ANSWER_MAX, call).await? {
+            Ok(answer) => Ok(Some(answer)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(self.failed(&status)),
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        call: impl Call<T>,
+    ) -> Result<Result<T, Status>, Failure> {
+        match tokio::time::timeout(limit, call).await {
+            Ok(answer) => Ok(answer.map(Response::into_inner)),
+            Err(_) => Err(Failure::from(NoAnswer {
+                address: self.coordinator.clone(),
+                found: format!("none within {} s", limit.as_secs()),
+                hint: SILENT,
+            })),
+        }
+    }
+
+    fn failed(&self, status: &Status) -> Failure {
+        failure(&self.coordinator, self.ca.is_some(), status)
     }
 
     /// The service about images.
@@ -57,12 +127,56 @@ impl Connection {
     }
 }
 
+/// A call of a coordinator.
+pub trait Call<T>: Future<Output = Result<Response<T>, Status>> {}
+
+impl<T, F: Future<Output = Result<Response<T>, Status>>> Call<T> for F {}
+
+/// What a refused or failed call of a coordinator in this process means.
+pub fn failed(status: Status) -> Failure {
+    failure("the coordinator", true, &status)
+}
+
 /// What a refused or failed call means for the command line.
-pub fn failed(status: tonic::Status) -> Failure {
-    let text = connect::chain(&status);
-    match status.code() {
-        tonic::Code::InvalidArgument => Failure::Usage(status.message().to_owned()),
-        _ => Failure::Operation(anyhow::anyhow!("the coordinator says: {text}")),
+fn failure(address: &str, has_ca: bool, status: &Status) -> Failure {
+    let message = status.message().to_owned();
+    // Only what came from below the call has a source; but who speaks HTTP/2 and no gRPC has none.
+    let no_grpc = message.starts_with("grpc-status header missing");
+    match (status.source(), status.code()) {
+        (None, Code::InvalidArgument) => Failure::Usage(message),
+        (None, _) if !no_grpc => Failure::Operation(anyhow::anyhow!(message)),
+        (source, _) => {
+            let found = source.map_or(message, last_cause);
+            let hint = if no_grpc { NOT_GRPC } else { hint(&found, has_ca) };
+            Failure::from(NoAnswer { address: address.to_owned(), found, hint })
+        }
+    }
+}
+
+fn last_cause(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
+/// What to look at, by what TLS, HTTP/2 and the system call their errors.
+fn hint(found: &str, has_ca: bool) -> &'static str {
+    let has = |words: &[&str]| words.iter().any(|word| found.contains(word));
+    if has(&["UnknownIssuer"]) && !has_ca {
+        "give the authority of its certificate: --ca or ASSAY_CA, `ca.pem` of its folder"
+    } else if has(&["certificate"]) {
+        "is --ca (ASSAY_CA) the `ca.pem` of this coordinator, and is its certificate for this name?"
+    } else if has(&["corrupt message", "InvalidContentType", "HTTP/2", "http2", "frame", "ALPN"])
+        || has(&["ApplicationProtocol"])
+    {
+        NOT_GRPC
+    } else if has(&["imed out", "imeout", "deadline"]) {
+        SILENT
+    } else {
+        "is the coordinator running, and is this the address of its gRPC (`listen` of its \
+         coordinator.toml)?"
     }
 }
 
@@ -90,8 +204,8 @@ fn moment(clock: SystemTime) -> Result<Timestamp, Failure> {
 /// Hands in an operator's record.
 pub async fn add_operator(connection: &Connection, record: &Envelope) -> Result<(), Failure> {
     let request = v1::AddOperatorRequest { record_envelope: record.to_json() };
-    let answer = connection.admin()?.add_operator(request).await.map_err(failed)?;
-    let position = answer.into_inner().journal_position;
+    let answer = connection.ask(connection.admin()?.add_operator(request)).await?;
+    let position = answer.journal_position;
     output::say(&format!("the operator is in the journal, at {position}"));
     Ok(())
 }
@@ -99,8 +213,8 @@ pub async fn add_operator(connection: &Connection, record: &Envelope) -> Result<
 /// Hands in a worker's record.
 pub async fn enroll_worker(connection: &Connection, record: &Envelope) -> Result<(), Failure> {
     let request = v1::EnrollWorkerRequest { record_envelope: record.to_json() };
-    let answer = connection.admin()?.enroll_worker(request).await.map_err(failed)?;
-    let position = answer.into_inner().journal_position;
+    let answer = connection.ask(connection.admin()?.enroll_worker(request)).await?;
+    let position = answer.journal_position;
     output::say(&format!("the worker is in the journal, at {position}"));
     Ok(())
 }
@@ -108,8 +222,8 @@ pub async fn enroll_worker(connection: &Connection, record: &Envelope) -> Result
 /// Hands in a revocation.
 pub async fn revoke(connection: &Connection, revocation: &Envelope) -> Result<(), Failure> {
     let request = v1::RevokeRequest { revocation_envelope: revocation.to_json() };
-    let answer = connection.admin()?.revoke(request).await.map_err(failed)?;
-    let position = answer.into_inner().journal_position;
+    let answer = connection.ask(connection.admin()?.revoke(request)).await?;
+    let position = answer.journal_position;
     output::say(&format!("the revocation is in the journal, at {position}"));
     Ok(())
 }
@@ -117,8 +231,8 @@ pub async fn revoke(connection: &Connection, revocation: &Envelope) -> Result<()
 /// Prints operators and workers.
 pub async fn list_operators(connection: &Connection, format: Format) -> Outcome {
     let request = v1::ListOperatorsRequest {};
-    let answer = connection.admin()?.list_operators(request).await.map_err(failed)?;
-    let operators = answer.into_inner().operators;
+    let answer = connection.ask(connection.admin()?.list_operators(request)).await?;
+    let operators = answer.operators;
     match format {
         Format::Json => {
             let list: Vec<_> = operators.iter().map(operator_json).collect();
@@ -191,5 +305,22 @@ mod tests {
             assert_eq!(failure.code(), 1);
             assert!(failure.to_string().contains(found), "{failure}");
         }
+    }
+
+    #[test]
+    fn only_what_no_coordinator_said_is_no_answer() {
+        let said = Status::permission_denied("alice is no administrator");
+        let failure_of = |status: &Status| failure("https://c:1", false, status);
+        assert_eq!(failure_of(&said).to_string(), "alice is no administrator");
+        assert_eq!(failure_of(&Status::invalid_argument("no")).code(), 2);
+        let lost = Status::from_error(Box::new(std::io::Error::from_raw_os_error(111)));
+        let failure = failure_of(&lost);
+        assert!(failure.to_string().starts_with("expected an answer of https://c:1, found Conn"));
+        assert!(failure.hint().unwrap().contains("is the coordinator running"));
+        let other = Status::unknown("grpc-status header missing, mapped from HTTP status code 404");
+        assert!(failure_of(&other).hint().unwrap().contains("not a coordinator's gRPC"));
+        let issuer = hint("invalid peer certificate: UnknownIssuer", false);
+        assert!(issuer.contains("ASSAY_CA"), "{issuer}");
+        assert_ne!(hint("invalid peer certificate: UnknownIssuer", true), issuer);
     }
 }

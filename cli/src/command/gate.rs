@@ -27,8 +27,6 @@ pub enum Command {
 }
 
 /// Arguments of `gate check`.
-///
-/// Example: assay gate check registry.example/app@sha256:… --policy gate.toml --evidence ./evidence
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     /// The image.

@@ -3,12 +3,13 @@
 //! Invariant: an export holds one page in memory, whatever its length; its columns are the
 //! coordinator's (docs/SCHEMA.md), not those of the first row; no cell of a CSV becomes a formula.
 
-use super::fleet::{self, Connection};
+use super::fleet::Connection;
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
 };
 use clap::ValueEnum;
+use oci::ImageReference;
 use proto::v1::{self, image_service_client::ImageServiceClient};
 use serde_json::Value;
 use tonic::transport::Channel;
@@ -24,6 +25,9 @@ pub struct Args {
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Goes on behind a cursor of an earlier call (JSON has it, and `export` says it).
+    #[arg(long, default_value = "")]
+    cursor: String,
     #[command(flatten)]
     connection: Connection,
 }
@@ -62,8 +66,6 @@ pub enum Table {
 
 /// Arguments of `export`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  assay export --table verdicts --format csv > verdicts.csv\n  \
-                        assay export registry.example/team/app --cursor 1234")]
 pub struct ExportArgs {
     /// A repository, or an image by digest; without it, everything.
     image: Option<String>,
@@ -81,9 +83,18 @@ pub struct ExportArgs {
 }
 
 fn parts(image: &str) -> Result<(String, String), Failure> {
-    match image.split_once('@') {
-        Some(_) => super::status::by_digest(image),
-        None => Ok((image.to_owned(), String::new())),
+    if image.contains('@') {
+        return super::status::by_digest(image);
+    }
+    // A repository is what stands before a tag.
+    let reference = format!("{image}:latest").parse::<ImageReference>().ok();
+    let repository = reference.as_ref().and_then(ImageReference::repository);
+    match repository.filter(|_| !image.starts_with("oci:")) {
+        Some(repository) => Ok((repository.to_string(), String::new())),
+        None => Err(Failure::Usage(format!(
+            "expected a repository, or an image by digest, like registry.example/team/app or \
+             registry.example/team/app@sha256:…, found {image:?}"
+        ))),
     }
 }
 
@@ -95,15 +106,28 @@ fn text(value: Option<&Value>) -> String {
     }
 }
 
+fn nothing_known(image: &str) {
+    output::say(&format!(
+        "nothing is known of {image}: it was never submitted here, or is spelled otherwise"
+    ));
+}
+
 /// Prints a table or one JSON value.
 pub async fn run(args: Args) -> Outcome {
     let mut rows = Vec::new();
-    let mut pages = Pages::new(&args.connection, Some(&args.image), "history", String::new())?;
+    let from = args.cursor.clone();
+    let mut pages = Pages::new(&args.connection, Some(&args.image), "history", from)?;
     while let Some(page) = pages.next().await? {
         rows.extend(page.rows);
     }
+    if rows.is_empty() && args.cursor.is_empty() {
+        nothing_known(&args.image);
+    }
     if args.format == Format::Json {
-        let value = serde_json::json!({"schema": "assay/history/v1", "rows": rows});
+        let value = serde_json::json!({
+            "schema": "assay/history-list/v1", "image": args.image, "cursor": pages.cursor,
+            "rows": rows,
+        });
         output::json(&value)?;
         return Ok(0);
     }
@@ -133,13 +157,14 @@ pub async fn export(args: ExportArgs) -> Outcome {
     let table = args.table.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
     let image = args.image.as_deref();
     let mut pages = Pages::new(&args.connection, image, &table, args.cursor.clone())?;
-    let mut headed = false;
+    let (mut headed, mut empty) = (false, args.cursor.is_empty());
     while let Some(page) = pages.next().await? {
         if args.format == ExportFormat::Csv && !headed {
             let header: Vec<Value> = page.columns.iter().map(|c| c.as_str().into()).collect();
             output::data(&csv_line(header.iter().map(Some)))?;
             headed = true;
         }
+        empty &= page.rows.is_empty();
         for row in &page.rows {
             if output::is_unread() {
                 return Ok(0);
@@ -151,6 +176,9 @@ pub async fn export(args: ExportArgs) -> Outcome {
                 }
             }
         }
+    }
+    if let Some(image) = args.image.as_deref().filter(|_| empty) {
+        nothing_known(image);
     }
     output::say(&format!("cursor: {}", pages.cursor));
     Ok(0)
@@ -176,7 +204,8 @@ fn csv_line<'a>(cells: impl Iterator<Item = Option<&'a Value>>) -> String {
 }
 
 /// Pages of one table, over one connection.
-struct Pages {
+struct Pages<'a> {
+    connection: &'a Connection,
     client: ImageServiceClient<Channel>,
     request: v1::HistoryRequest,
     /// Where the last page ended.
@@ -189,9 +218,9 @@ struct Page {
     columns: Vec<String>,
 }
 
-impl Pages {
+impl<'a> Pages<'a> {
     fn new(
-        connection: &Connection,
+        connection: &'a Connection,
         image: Option<&str>,
         table: &str,
         cursor: String,
@@ -205,7 +234,8 @@ impl Pages {
             rows_max: ROWS,
             table,
         };
-        Ok(Self { client: connection.images()?, request, cursor, done: false })
+        let client = connection.images()?;
+        Ok(Self { connection, client, request, cursor, done: false })
     }
 
     async fn next(&mut self) -> Result<Option<Page>, Failure> {
@@ -213,8 +243,8 @@ impl Pages {
             return Ok(None);
         }
         self.request.cursor.clone_from(&self.cursor);
-        let answer = self.client.history(self.request.clone()).await.map_err(fleet::failed)?;
-        let answer = answer.into_inner();
+        let call = self.client.history(self.request.clone());
+        let answer = self.connection.ask_long(call).await?;
         self.done = answer.next_cursor.is_empty();
         if !answer.end_cursor.is_empty() {
             self.cursor = answer.end_cursor;

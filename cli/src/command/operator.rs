@@ -210,7 +210,7 @@ fn validity(days: u32) -> Result<Validity, Failure> {
 }
 
 fn read_secret_key(path: &Path) -> Result<SigningKey, Failure> {
-    let pem = coordinator::setup::read_secret(path)?;
+    let pem = coordinator::setup::read_secret(path).map_err(|e| Failure::Usage(e.to_string()))?;
     SigningKey::from_pem(&pem)
         .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
 }

@@ -5,7 +5,7 @@ use crate::{
     exit::{Failure, Outcome},
     output,
 };
-use attest::{policy::Policy, trust};
+use attest::{Repository, policy::Policy, trust};
 use oci::{Image, ImageReference, ImageSource, SourceOptions, discover_image};
 use std::path::{Path, PathBuf};
 use worker::pipeline::{network, source_of};
@@ -17,7 +17,8 @@ pub enum Command {
     Init {
         /// The image.
         image: String,
-        /// A policy, for its exceptions of network safety.
+        /// A policy, for its exceptions of network safety; else the user's own. The one that the
+        /// image's registry needs goes into the draft.
         #[arg(long)]
         policy: Option<PathBuf>,
     },
@@ -66,20 +67,32 @@ fn refuse_unsupported(file: &Path, policy: &Policy) -> Result<(), Failure> {
     )))
 }
 
+/// The exceptions of network safety that were needed to read the image.
+fn exceptions(policy: &Policy, repository: &Repository) -> String {
+    let host = repository.as_str().split('/').next().unwrap_or_default();
+    let own = policy.registries.iter().filter(|exception| exception.host == host);
+    own.map(|exception| {
+        let plain = if exception.plain_http { "plain_http = true\n" } else { "" };
+        let ca = match &exception.ca {
+            Some(_) => "ca = \"ca.pem\"   # put the PEM of its authority there\n",
+            None => "",
+        };
+        format!("\n[[registry]]\nhost = {:?}\n{plain}{ca}", exception.host)
+    })
+    .collect()
+}
+
 async fn init(image: &str, policy: Option<PathBuf>) -> Outcome {
     let reference: ImageReference =
         image.parse().map_err(|e: oci::reference::ReferenceError| Failure::Usage(e.to_string()))?;
-    let policy = match policy {
-        Some(path) => policy_file::read(&path)?,
-        None => Policy::default(),
-    };
+    let policy = policy_file::find_any(policy.as_deref())?;
     let options = SourceOptions { network: network(&policy), ..SourceOptions::default() };
     let source = ImageSource::open(&reference, &options)?;
     let found = Image::read(&source, &reference).await?;
     let discovery = discover_image(&source, &found).await?;
     let trust = trust::judge_evidence(trust::Signers::Any, found.repository(), &discovery.evidence);
     let draft = trust.draft(source_of(&reference), found.repository());
-    output::data(&draft.to_toml())?;
+    output::data(&format!("{}{}", draft.to_toml(), exceptions(&policy, found.repository())))?;
     output::say("a draft: put the publisher's key file beside it, and check whose key that is");
     Ok(0)
 }

@@ -23,6 +23,12 @@ pub fn users_own() -> Option<PathBuf> {
     Some(base.join("assay").join("policy.toml")).filter(|p| p.is_file())
 }
 
+/// A policy for a command that needs none: the one that was given, else the user's own, else none.
+pub fn find_any(given: Option<&Path>) -> Result<Policy, Failure> {
+    let path = given.map(Path::to_owned).or_else(users_own);
+    path.map_or_else(|| Ok(Policy::default()), |path| read(&path))
+}
+
 /// The policy to use; `image` is for the advice.
 pub fn find(given: Option<&Path>, image: &str) -> Result<Arc<Policy>, Failure> {
     let path = given.map(Path::to_owned).or_else(users_own).ok_or_else(|| {
@@ -66,6 +72,14 @@ pub fn mirror(text: &str) -> Result<Mirror, String> {
         .ok_or_else(|| {
             "expected PREFIX=URL, like https://packages.example/=file:///srv/mirror/".to_owned()
         })?;
+    let folder = match url.strip_prefix("file://") {
+        Some(path) => Some(path),
+        None if url.contains("://") => None,
+        None => Some(url),
+    };
+    if let Some(folder) = folder.filter(|folder| !Path::new(folder).is_dir()) {
+        return Err(format!("expected a folder at {folder}, found none"));
+    }
     let prefix = if prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") };
     Ok(Mirror { prefix, url: url.to_owned(), complete: false })
 }

@@ -3,7 +3,7 @@
 //! Invariant: with `--dry-run` nothing is written anywhere; without it the coordinator is told to
 //! try now. What is shown is what the coordinator's journal says, not what a registry says.
 
-use super::fleet::{self, Connection};
+use super::fleet::Connection;
 use crate::{
     exit::Outcome,
     output::{self, Format},
@@ -11,8 +11,6 @@ use crate::{
 use proto::v1;
 
 /// Arguments of `publish`.
-///
-/// Example: assay publish --dry-run
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only shows what would be pushed, and where to.
@@ -31,8 +29,7 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args) -> Outcome {
     let request = v1::PublishRequest { dry_run: args.dry_run, rows_max: args.rows };
-    let answer = args.connection.admin()?.publish(request).await.map_err(fleet::failed)?;
-    let answer = answer.into_inner();
+    let answer = args.connection.ask_long(args.connection.admin()?.publish(request)).await?;
     match args.format {
         Format::Json => {
             let publications: Vec<_> = answer.publications.iter().map(json).collect();

@@ -4,7 +4,6 @@ use crate::{
     exit::{Failure, Outcome},
     output,
 };
-use clap::CommandFactory;
 use std::path::PathBuf;
 
 /// Arguments of `completions`.
@@ -22,19 +21,19 @@ pub struct ManArgs {
 }
 
 /// Prints completions.
-pub fn completions<C: CommandFactory>(args: &CompletionsArgs) -> Outcome {
+pub fn completions(mut command: clap::Command, args: &CompletionsArgs) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut C::command(), "assay", &mut script);
+    clap_complete::generate(args.shell, &mut command, "assay", &mut script);
     output::data(&String::from_utf8_lossy(&script))?;
     Ok(0)
 }
 
 /// Writes one page for each command.
-pub fn man<C: CommandFactory>(args: &ManArgs) -> Outcome {
+pub fn man(command: clap::Command, args: &ManArgs) -> Outcome {
     if !args.dir.is_dir() {
         let text = format!("expected {} to be a folder", args.dir.display());
         return Err(Failure::Usage(text));
     }
-    clap_mangen::generate_to(C::command(), &args.dir)?;
+    clap_mangen::generate_to(command, &args.dir)?;
     Ok(0)
 }

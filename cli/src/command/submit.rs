@@ -1,9 +1,6 @@
 //! `assay submit IMAGE`: asks a coordinator to judge an image; with `--wait`, follows it to the end.
 
-use super::{
-    fleet::{self, Connection},
-    status,
-};
+use super::{fleet::Connection, status};
 use crate::{
     exit::Outcome,
     output::{self, Format},
@@ -11,6 +8,9 @@ use crate::{
 };
 use clap::ValueEnum;
 use proto::v1;
+
+/// The schema of what is printed.
+const SUBMIT_SCHEMA: &str = "assay/submit/v1";
 
 /// How urgent it is.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -38,8 +38,6 @@ impl Urgency {
 }
 
 /// Arguments of `submit`.
-///
-/// Example: assay submit registry.example/team/app:1.2 --wait
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// registry/repo:tag or registry/repo@sha256:…
@@ -62,7 +60,7 @@ pub async fn run(args: Args) -> Outcome {
     let (format, image) = (args.format, args.image.clone());
     let outcome = submitted(args).await;
     if let (Err(failure), Format::Json) = (&outcome, format) {
-        output::json(&failure.json(status::STATUS_SCHEMA, &image))?;
+        output::json(&failure.json(SUBMIT_SCHEMA, &image))?;
     }
     outcome
 }
@@ -73,7 +71,7 @@ async fn submitted(args: Args) -> Outcome {
         image: args.image.clone(),
         priority: args.priority.priority().into(),
     };
-    let submitted = client.submit(request).await.map_err(fleet::failed)?.into_inner();
+    let submitted = args.connection.ask_long(client.submit(request)).await?;
     let spinner = Spinner::new(&format!("{}@{}", submitted.repository, submitted.digest));
     let mut known_state = String::new();
     let state = loop {
@@ -83,7 +81,7 @@ async fn submitted(args: Args) -> Outcome {
             known_state: known_state.clone(),
             wait_seconds: if args.wait { 30 } else { 0 },
         };
-        let state = client.watch(request).await.map_err(fleet::failed)?.into_inner();
+        let state = args.connection.ask_long(client.watch(request)).await?;
         if !args.wait || status::is_settled(&state) {
             break state;
         }
@@ -91,6 +89,10 @@ async fn submitted(args: Args) -> Outcome {
         known_state.clone_from(&state.state_digest);
     };
     drop(spinner);
-    status::print(&state, args.format)?;
-    Ok(if args.wait { status::exit(&state) } else { 0 })
+    let exit = if args.wait { status::exit(&state) } else { 0 };
+    match args.format {
+        Format::Json => output::json(&status::json(SUBMIT_SCHEMA, &args.image, &state, exit))?,
+        Format::Text => output::data(&status::text(&state))?,
+    }
+    Ok(exit)
 }

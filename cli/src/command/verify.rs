@@ -5,6 +5,7 @@ use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
     progress::Spinner,
+    scratch::Scratch,
     whole_file,
 };
 use attest::{
@@ -24,16 +25,15 @@ use worker::{
 };
 
 /// Arguments of `verify`.
-///
-/// Example: assay verify registry.example/team/app:1.2 --policy policy.toml
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// registry/repo:tag, registry/repo@sha256:…, oci:DIR:REF or oci:DIR:REPO@sha256:…
     image: String,
     /// Whose word counts; else the user's own policy.
-    #[arg(long, conflicts_with = "any_signer")]
+    #[arg(long)]
     policy: Option<PathBuf>,
-    /// Rebuilds whoever signed, and says who did. Not for gates.
+    /// Rebuilds whoever signed, and says who did; of a policy, registries, mirrors and keys of
+    /// package repositories count then. Not for gates.
     #[arg(long)]
     any_signer: bool,
     /// Only these platforms; the others are listed as unchecked.
@@ -95,7 +95,7 @@ async fn verified(args: Args) -> Outcome {
                 .map_err(|e| Failure::Policy(e.to_string()))?;
         }
     }
-    let work = tempfile::tempdir()?;
+    let work = Scratch::new()?;
     let store = match &args.store {
         Some(store) => ContentStore::open(store, STORE_BYTES_MAX_DEFAULT)?,
         None => ContentStore::scratch(work.path().join("store"), STORE_BYTES_MAX_DEFAULT)?,
@@ -109,6 +109,7 @@ async fn verified(args: Args) -> Outcome {
     let verified = pipeline::verify::verify(&workshop, &reference, &options, &spinner).await;
     drop(spinner);
     let verified = verified?;
+    say_missing(&args, &verified.report);
     if let Some(keep) = &args.keep {
         keep_evidence(keep, &verified)?;
     }
@@ -117,6 +118,20 @@ async fn verified(args: Args) -> Outcome {
         Format::Text => output::data(&text(&verified, args.explain))?,
     }
     Ok(verified.report.exit)
+}
+
+/// Says which of the platforms that were asked for are not there, and which are.
+fn say_missing(args: &Args, report: &VerifyReport) {
+    let mut there: Vec<String> = report.platforms.iter().map(|p| p.platform.to_string()).collect();
+    there.extend(report.platforms_unchecked.iter().cloned());
+    there.dedup();
+    let wanted: Vec<String> = args.platforms.iter().map(ToString::to_string).collect();
+    let missing: Vec<&str> =
+        wanted.iter().filter(|p| !there.contains(p)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        let (missing, there) = (missing.join(", "), there.join(", "));
+        output::say(&format!("expected {missing} in {}, found {there}", args.image));
+    }
 }
 
 fn keep_evidence(keep: &std::path::Path, verified: &Verified) -> Result<(), Failure> {

@@ -1,10 +1,11 @@
 //! `assay watch …`: repositories whose tags a coordinator follows.
 
-use super::fleet::{self, Connection};
+use super::fleet::Connection;
 use crate::{
     exit::Outcome,
     output::{self, Format},
 };
+use attest::time::Timestamp;
 use proto::v1;
 
 /// Subcommands of `watch`.
@@ -47,20 +48,26 @@ pub async fn run(command: Command) -> Outcome {
         Command::Add { repository, tags, interval, connection } => {
             let request =
                 v1::AddWatchRequest { repository, tag_pattern: tags, interval_seconds: interval };
-            let answer = connection.images()?.add_watch(request).await.map_err(fleet::failed)?;
-            output::data(&answer.into_inner().watch)?;
+            let answer = connection.ask(connection.images()?.add_watch(request)).await?;
+            output::data(&answer.watch)?;
         }
         Command::List { format, connection } => {
             let request = v1::ListWatchesRequest {};
-            let answer = connection.images()?.list_watches(request).await.map_err(fleet::failed)?;
-            print(&answer.into_inner().watches, format)?;
+            let answer = connection.ask(connection.images()?.list_watches(request)).await?;
+            print(&answer.watches, format)?;
         }
         Command::Remove { watch, connection } => {
             let request = v1::RemoveWatchRequest { watch };
-            connection.images()?.remove_watch(request).await.map_err(fleet::failed)?;
+            connection.ask(connection.images()?.remove_watch(request)).await?;
         }
     }
     Ok(0)
+}
+
+/// When it was looked at last, if it was.
+fn looked(watch: &v1::WatchedRepository) -> Option<String> {
+    let at = Timestamp::from_unix(watch.last_checked).ok().filter(|_| watch.last_checked > 0);
+    at.map(|at| at.to_string())
 }
 
 fn print(watches: &[v1::WatchedRepository], format: Format) -> std::io::Result<()> {
@@ -70,7 +77,7 @@ fn print(watches: &[v1::WatchedRepository], format: Format) -> std::io::Result<(
             .map(|w| {
                 serde_json::json!({
                     "watch": w.watch, "repository": w.repository, "tags": w.tag_pattern,
-                    "interval_seconds": w.interval_seconds, "last_checked": w.last_checked,
+                    "interval_seconds": w.interval_seconds, "last_checked": looked(w),
                     "last_error": w.last_error,
                 })
             })
@@ -81,9 +88,7 @@ fn print(watches: &[v1::WatchedRepository], format: Format) -> std::io::Result<(
         .iter()
         .map(|w| {
             let every = format!("{} s", w.interval_seconds);
-            let looked = attest::time::Timestamp::from_unix(w.last_checked);
-            let looked = looked.ok().filter(|_| w.last_checked > 0);
-            let looked = looked.map_or_else(|| "not yet".to_owned(), |at| at.to_string());
+            let looked = looked(w).unwrap_or_else(|| "not yet".to_owned());
             let row = [&w.watch, &w.repository, &w.tag_pattern, &every, &looked, &w.last_error];
             row.map(Clone::clone).to_vec()
         })

@@ -1,6 +1,6 @@
 //! `assay worker …`: makes a worker's folder, runs it, examines it.
 
-use super::fleet::{self, Connection};
+use super::fleet::Connection;
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
@@ -89,7 +89,7 @@ pub async fn run(command: Command) -> Outcome {
         Command::Doctor { dir, format } => doctor(&dir, format).await,
         Command::Drain { worker, undo, connection } => {
             let request = v1::DrainWorkerRequest { worker: worker.clone(), undo };
-            connection.admin()?.drain_worker(request).await.map_err(fleet::failed)?;
+            connection.ask(connection.admin()?.drain_worker(request)).await?;
             output::say(&match undo {
                 false => format!("{worker} gets no new work, until `--undo`"),
                 true => format!("{worker} gets work again"),

@@ -43,4 +43,4 @@ pub use image::{ImageBytes, LayerForm, Limits, MemoryImage};
 pub use ladder::{Comparison, ExplanationSummary, ImageIds, LayerIds, Options, Searched, compare};
 pub use layer::{Compression, GzipHeader};
 pub use listing::{ListedEntry, Listing, list_layer};
-pub use text::render_text;
+pub use text::{render_text, render_text_of};

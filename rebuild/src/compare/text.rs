@@ -20,6 +20,11 @@ const VALUE_CHARACTERS: usize = 60;
 
 /// The explanation as lines of text, without colour.
 pub fn render_text(explanation: &Explanation) -> String {
+    render_text_of(explanation, "published -> rebuilt")
+}
+
+/// The same for two images of which neither is known to be a rebuild; `direction` names both.
+pub fn render_text_of(explanation: &Explanation, direction: &str) -> String {
     let mut out = String::new();
     let (level, differences) = (explanation.level, explanation.differences);
     let plural = if differences == 1 { "" } else { "s" };
@@ -39,7 +44,7 @@ pub fn render_text(explanation: &Explanation) -> String {
     if explanation.events.is_empty() {
         return out;
     }
-    let _ = writeln!(out, "\npublished -> rebuilt:");
+    let _ = writeln!(out, "\n{direction}:");
     let mut events: Vec<&Event> = explanation.events.iter().collect();
     events.sort_by_key(|event| (event.weight() != Weight::Security, event.weight(), event.kind));
     for event in events.iter().take(ROWS_MAX) {

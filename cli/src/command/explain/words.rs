@@ -3,7 +3,7 @@
 //! Invariant: every operator that answered is named, with what it answered; what came from others
 //! (reasons, paths) is cleaned of control characters.
 
-use super::{Explained, Whose};
+use super::{Explained, Unjudged, Whose};
 use crate::exit::Failure;
 use attest::{
     Digest,
@@ -19,7 +19,12 @@ use std::{
 };
 
 /// The whole as one JSON value.
-pub fn json(image: &str, whose: Whose, explained: &[Explained]) -> Result<Value, Failure> {
+pub fn json(
+    image: &str,
+    whose: Whose,
+    explained: &[Explained],
+    unjudged: &[Unjudged],
+) -> Result<Value, Failure> {
     let mut platforms = Vec::new();
     for one in explained {
         let explanations: BTreeMap<String, &Explanation> =
@@ -29,11 +34,19 @@ pub fn json(image: &str, whose: Whose, explained: &[Explained]) -> Result<Value,
             "manifest": one.finding.subject.digest,
             "outcome": one.finding.outcome.as_str(),
             "level": one.finding.outcome.level().as_str(),
+            "open_again_attempt": one.open_again,
             "verdict": serde_json::to_value(&one.finding)?,
             "explained_by": explained_by(one),
             "explanations": explanations,
         }));
     }
+    platforms.extend(unjudged.iter().map(|one| {
+        json!({
+            "platform": one.platform, "manifest": one.manifest, "outcome": "inconclusive",
+            "level": "none", "open_again_attempt": null, "verdict": null, "why": one.why,
+            "explained_by": {}, "explanations": {},
+        })
+    }));
     let judged_by = match whose {
         Whose::Coordinators => "coordinator",
         Whose::Own => "policy",
@@ -45,7 +58,7 @@ pub fn json(image: &str, whose: Whose, explained: &[Explained]) -> Result<Value,
 }
 
 /// The whole in words.
-pub fn text(image: &str, whose: Whose, explained: &[Explained]) -> String {
+pub fn text(image: &str, whose: Whose, explained: &[Explained], unjudged: &[Unjudged]) -> String {
     let mut text = match whose {
         Whose::Coordinators => {
             format!("{image}\nas the coordinator says; to judge it yourself: assay gate check\n")
@@ -55,6 +68,9 @@ pub fn text(image: &str, whose: Whose, explained: &[Explained]) -> String {
     for one in explained {
         text.push('\n');
         platform(&mut text, one);
+    }
+    for one in unjudged {
+        let _ = write!(text, "\n{}: inconclusive\n  {}\n", one.platform, one.why);
     }
     let clean = |c: char| if c.is_control() && c != '\n' { '?' } else { c };
     text.chars().map(clean).collect()
@@ -71,6 +87,9 @@ fn platform(text: &mut String, one: &Explained) {
     line(text, &finding.reason);
     if !finding.to_pass.is_empty() {
         line(text, format!("To pass: {}", finding.to_pass));
+    }
+    if let Some(attempt) = one.open_again {
+        line(text, format!("open again, attempt {attempt}: more answers are asked for"));
     }
     answers(text, finding);
     grounds(text, finding);
@@ -148,7 +167,10 @@ fn grounds(text: &mut String, finding: &Finding) {
     for evidence in &finding.evidence {
         line(text, format!("the publisher's statement {}", evidence.uri));
     }
-    line(text, format!("policy {}, opened {} time(s)", short(&finding.policy), finding.attempts));
+    line(
+        text,
+        format!("policy {}, opened {} time(s)", short(&finding.policy), finding.attempts.max(1)),
+    );
 }
 
 /// For each explanation: the operators whose observations name it.

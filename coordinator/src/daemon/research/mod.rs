@@ -13,6 +13,7 @@ pub use columns::{Column, Table, UnknownTable, markdown};
 
 use super::{
     Core,
+    evidence::{SubmittedImage, about_image},
     watch::look::{TagEvent, TagRecord, about_tags},
 };
 use crate::{
@@ -26,7 +27,11 @@ use attest::{
     verdict::Finding,
 };
 use serde_json::{Map, Value};
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    str::FromStr,
+};
 
 /// Most rows of one page.
 pub const ROWS_MAX: usize = 1000;
@@ -80,8 +85,8 @@ pub struct Asked {
     pub table: Table,
     /// Of which repository; none: all.
     pub repository: Option<Repository>,
-    /// Of which image of it; none: all.
-    pub digest: Option<Digest>,
+    /// Of which images of it, an index with its platforms; empty: all.
+    pub digests: BTreeSet<Digest>,
     /// From where on.
     pub from: Cursor,
     /// How many rows at most.
@@ -175,7 +180,7 @@ impl Reading<'_> {
 
     fn wants(&self, repository: &Repository, digest: &Digest) -> bool {
         self.asked.repository.as_ref().is_none_or(|wanted| wanted == repository)
-            && self.asked.digest.as_ref().is_none_or(|wanted| wanted == digest)
+            && (self.asked.digests.is_empty() || self.asked.digests.contains(digest))
     }
 }
 
@@ -206,6 +211,24 @@ impl Filling {
     }
 }
 
+/// An image as everybody names it: with the platforms of the index that the digest is of, if it is
+/// one that was submitted.
+pub fn with_platforms(
+    core: &Core,
+    repository: &Repository,
+    digest: Digest,
+) -> Result<BTreeSet<Digest>, StoreError> {
+    let mut digests = BTreeSet::from([digest]);
+    let submitted = core.store.newest_about(Kind::EVIDENCE, &about_image(repository, &digest))?;
+    let image = submitted.and_then(|s| serde_json::from_slice::<SubmittedImage>(&s.body).ok());
+    for platform in image.into_iter().flat_map(|image| image.jobs) {
+        if let Some(job) = core.store.job(&platform.job)? {
+            digests.insert(job.spec.subject.digest);
+        }
+    }
+    Ok(digests)
+}
+
 /// One page.
 pub fn page(core: &Core, asked: &Asked) -> Result<Page, StoreError> {
     page_before(core, asked, core.store.disk_figures().indexed.0)
@@ -232,29 +255,35 @@ fn merged(reading: &mut Reading<'_>, filling: &mut Filling) -> Result<bool, Stor
     let from = JournalPosition(filling.at.position);
     let limit = filling.rows_max;
     let wants_tags = matches!(asked.table, Table::History | Table::Tags);
-    let history = match (&asked.repository, asked.table) {
-        (_, Table::Tags) => Vec::new(),
-        (Some(repository), _) => {
-            core.store.history_of(repository, asked.digest.as_ref(), from, limit)?
+    let mut lists = Vec::new();
+    match (&asked.repository, asked.table) {
+        (_, Table::Tags) => {}
+        (Some(repository), _) if asked.digests.is_empty() => {
+            lists.push(core.store.history_of(repository, None, from, limit)?);
         }
-        (None, _) => core.store.export(from, limit)?,
-    };
+        (Some(repository), _) => {
+            for digest in &asked.digests {
+                lists.push(core.store.history_of(repository, Some(digest), from, limit)?);
+            }
+        }
+        (None, _) => lists.push(core.store.export(from, limit)?),
+    }
     let tags = match &asked.repository {
         Some(repository) if wants_tags => {
             core.store.records_about(Kind::TAG_SEEN, &about_tags(repository), from, limit)?
         }
         _ => Vec::new(),
     };
-    // Beyond the shorter of two cut lists something of the other kind could be missing.
+    // Beyond the shortest of the lists that were cut something of the others could be missing.
     let full = |cut: bool, last: Option<u64>| last.filter(|_| cut);
-    let ends = [
-        full(history.len() >= limit, history.last().map(|row| row.position.0)),
-        full(tags.len() >= limit, tags.last().map(|stored| stored.position.0)),
-    ];
+    let mut ends = vec![full(tags.len() >= limit, tags.last().map(|stored| stored.position.0))];
+    ends.extend(
+        lists.iter().map(|list| full(list.len() >= limit, list.last().map(|row| row.position.0))),
+    );
     let horizon = ends.into_iter().flatten().min();
-    // What the index followed after the first of the two was read: at the next page.
+    // What the index followed after the first of them was read: at the next page.
     let last = horizon.into_iter().chain(reading.indexed.checked_sub(1)).min();
-    let mut found: Vec<Found> = history.into_iter().map(Found::Row).collect();
+    let mut found: Vec<Found> = lists.into_iter().flatten().map(Found::Row).collect();
     found.extend(tags.into_iter().map(Found::Record));
     found.sort_by_key(Found::position);
     for one in found {
@@ -416,8 +445,8 @@ mod tests {
         let end = core.store.end().0;
         let rows = |from, indexed| {
             let repository = Some("registry.example/demo/hello".parse().unwrap());
-            let (table, digest, rows_max) = (Table::Transitions, None, 10);
-            let asked = Asked { table, repository, digest, from, rows_max };
+            let (table, digests, rows_max) = (Table::Transitions, BTreeSet::new(), 10);
+            let asked = Asked { table, repository, digests, from, rows_max };
             let page = page_before(&core, &asked, indexed).unwrap();
             (page.rows.len(), page.end)
         };

@@ -24,7 +24,8 @@ pub(super) fn verdict(reading: &mut Reading<'_>, stored: &Stored) -> Result<Vec<
     let mut row = Row::new(Table::Verdicts);
     row.set("position", stored.position.0);
     row.text("job", JobId(stored.about));
-    row.set("attempt", finding.attempts);
+    // What nobody was asked about was opened all the same.
+    row.set("attempt", finding.attempts.max(1));
     row.text("image_repository", &subject.repository);
     row.text("manifest_digest", subject.digest);
     row.text("platform", &subject.platform);

@@ -221,13 +221,22 @@ impl AdminService for Admin {
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
         client(&self.core, &request)?;
-        let roster = self.core.roster();
+        let (roster, store) = (self.core.roster(), &self.core.store);
+        let (figures, now) = (store.figures(), store.now());
+        let enrolled = roster.workers.keys().filter(|id| roster.worker(id).is_some()).count();
         let status = serde_json::json!({
-            "schema": "assay/status/v1",
-            "journal_end": self.core.store.end(),
+            "schema": "assay/coordinator-status/v1",
+            "version": env!("CARGO_PKG_VERSION"),
+            "journal_end": store.end(),
             "operators": roster.operators.len(),
-            "workers": roster.workers.len(),
-            "queue": format!("{:?}", self.core.store.figures()),
+            "workers": enrolled,
+            "workers_heard": figures.workers,
+            "jobs_unfinished": store.totals().unfinished,
+            "jobs_in_memory": figures.jobs_in_memory,
+            "offers_out": figures.offers,
+            "leases_out": figures.leases,
+            "leases_silent": figures.suspects,
+            "oldest_unfinished_seconds": figures.oldest_waiting.map(|at| now.since(at) / 1000),
         });
         let status = serde_json::to_vec(&status).unwrap_or_default();
         Ok(Response::new(v1::StatusResponse { status }))

@@ -14,7 +14,7 @@ use crate::{
 use attest::{Digest, Repository, id::JobId};
 use oci::ImageReference;
 use proto::{convert, status, v1, v1::image_service_server::ImageService};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -64,8 +64,8 @@ impl Images {
             let job = self.core.store.job(&platform.job).map_err(|e| store_status(&e))?;
             let Some(job) = job else { continue };
             let mut state = platform_state(&job, platform.entry);
-            self.add_verdict(&mut state, &platform.job)?;
-            outcomes.push(settled_outcome(&job));
+            let verdict = self.add_verdict(&mut state, &platform.job)?;
+            outcomes.push(settled_outcome(&job).or(verdict));
             platforms.push(state);
         }
         let mut state = v1::ImageState {
@@ -80,10 +80,15 @@ impl Images {
         Ok(state)
     }
 
-    fn add_verdict(&self, state: &mut v1::PlatformState, job: &JobId) -> Result<(), Status> {
+    /// Adds the newest verdict; gives its outcome, which stands also while the job is open again.
+    fn add_verdict(
+        &self,
+        state: &mut v1::PlatformState,
+        job: &JobId,
+    ) -> Result<Option<String>, Status> {
         let store = &self.core.store;
         let verdict = store.newest_about(Kind::VERDICT, &job.0).map_err(|e| store_status(&e))?;
-        let Some(verdict) = verdict else { return Ok(()) };
+        let Some(verdict) = verdict else { return Ok(None) };
         let record = self.core.signers.verdict(&verdict.body);
         let record = record.map_err(status::unavailable)?;
         let mut json = serde_json::to_value(&record.finding).unwrap_or_default();
@@ -99,7 +104,7 @@ impl Images {
             let attestation = publish::attestation(&published.body);
             state.attestation = attestation.unwrap_or_default().to_vec();
         }
-        Ok(())
+        Ok(Some(record.finding.outcome.as_str().to_owned()))
     }
 }
 
@@ -136,7 +141,7 @@ fn settled_outcome(job: &Job) -> Option<String> {
     }
 }
 
-/// The worst outcome; empty while a platform is not judged, unless something bad is known already.
+/// The worst outcome; a platform without one is inconclusive. Empty while none has one.
 fn worst(outcomes: &[Option<String>]) -> &'static str {
     const WORST_FIRST: [&str; 8] = [
         "untrusted",
@@ -148,10 +153,11 @@ fn worst(outcomes: &[Option<String>]) -> &'static str {
         "inconclusive",
         "reproduced",
     ];
-    if outcomes.iter().any(Option::is_none) || outcomes.is_empty() {
+    if outcomes.iter().all(Option::is_none) {
         return "";
     }
-    let has = |word: &str| outcomes.iter().flatten().any(|outcome| outcome == word);
+    let of = |outcome: &Option<String>| outcome.clone().unwrap_or_else(|| "inconclusive".into());
+    let has = |word: &str| outcomes.iter().any(|outcome| of(outcome) == word);
     WORST_FIRST.into_iter().find(|word| has(word)).unwrap_or("inconclusive")
 }
 
@@ -174,7 +180,7 @@ fn intake_status(error: &IntakeError) -> Status {
     }
 }
 
-fn asked(message: &v1::HistoryRequest) -> Result<research::Asked, Status> {
+fn asked(core: &Core, message: &v1::HistoryRequest) -> Result<research::Asked, Status> {
     let table = match message.table.as_str() {
         "" => Table::History,
         text => text.parse().map_err(|e: research::UnknownTable| status::malformed(e))?,
@@ -187,19 +193,21 @@ fn asked(message: &v1::HistoryRequest) -> Result<research::Asked, Status> {
         "" => None,
         text => Some(convert::repository(text)?),
     };
-    let digest = match message.digest.as_str() {
-        "" => None,
-        _ if repository.is_none() => {
-            return Err(status::malformed("expected a repository with the digest"));
+    let digests = match (message.digest.as_str(), &repository) {
+        ("", _) => BTreeSet::new(),
+        (_, None) => return Err(status::malformed("expected a repository with the digest")),
+        (text, Some(repository)) => {
+            let found =
+                research::with_platforms(core, repository, convert::digest("digest", text)?);
+            found.map_err(|e| store_status(&e))?
         }
-        text => Some(convert::digest("digest", text)?),
     };
     let from = match message.cursor.as_str() {
         "" => research::Cursor::default(),
         text => text.parse().map_err(|e: research::CursorError| status::malformed(e))?,
     };
     let rows_max = message.rows_max as usize;
-    Ok(research::Asked { table, repository, digest, from, rows_max })
+    Ok(research::Asked { table, repository, digests, from, rows_max })
 }
 
 #[tonic::async_trait]
@@ -276,8 +284,9 @@ impl ImageService for Images {
         request: Request<v1::HistoryRequest>,
     ) -> Result<Response<v1::HistoryResponse>, Status> {
         client(&self.core, &request)?;
-        let asked = asked(&request.into_inner())?;
+        let message = request.into_inner();
         aside(&self.core, move |core| {
+            let asked = asked(core, &message)?;
             let page = research::page(core, &asked).map_err(|e| store_status(&e))?;
             let end_cursor = page.end.to_string();
             let columns = asked.table.columns().iter().map(|c| c.name.to_owned()).collect();
@@ -352,4 +361,24 @@ async fn aside<T: Send + 'static>(
     let core = Arc::clone(core);
     let answered = tokio::task::spawn_blocking(move || answer(&core)).await;
     answered.map_err(status::unavailable)?.map(Response::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::worst;
+
+    #[test]
+    fn a_platform_without_a_verdict_is_inconclusive_and_none_at_all_is_nothing() {
+        let some = |word: &str| Some(word.to_owned());
+        for (outcomes, expected) in [
+            (vec![], ""),
+            (vec![None, None], ""),
+            (vec![some("reproduced"), None], "inconclusive"),
+            (vec![some("reproduced"), some("reproduced")], "reproduced"),
+            (vec![None, some("diverged")], "diverged"),
+            (vec![some("diverged"), some("untrusted")], "untrusted"),
+        ] {
+            assert_eq!(worst(&outcomes), expected, "{outcomes:?}");
+        }
+    }
 }
