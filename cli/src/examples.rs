@@ -93,6 +93,13 @@ const EXAMPLES: &[(&str, &str)] = &[
         ),
     ),
     ("publish", "assay publish --dry-run"),
+    (
+        "unpark",
+        concat!(
+            "assay unpark registry.example/team/app@sha256:",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ),
+    ),
     ("demo", "assay demo --keep demo"),
     ("completions", "assay completions bash > /etc/bash_completion.d/assay"),
     ("man", "assay man /usr/local/share/man/man1"),

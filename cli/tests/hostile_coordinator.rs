@@ -520,7 +520,7 @@ async fn a_worker_does_not_start_on_a_key_that_others_can_read() {
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
     let folder = scene.coordinator.folder.to_str().unwrap();
     let run = scene.bench.assay(&["coordinator", "run", folder]).await;
-    assert_eq!(run.code, Some(1), "{run:?}");
+    assert_eq!(run.code, Some(2), "{run:?}");
     assert!(run.err.contains("verdict.key") && run.err.contains("chmod 600"), "{run:?}");
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: only what is parked is opened; what is judged or open is left as it is, and said so.
 
-use super::fleet::{self, Connection};
+use super::{fleet::Connection, status};
 use crate::{
     exit::{Failure, Outcome},
     output,
@@ -11,8 +11,6 @@ use attest::id::JobId;
 use proto::v1;
 
 /// Arguments of `unpark`.
-///
-/// Example: assay unpark registry.example/team/app@sha256:…
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// An image by digest: every parked platform of it; or one job, as `status --format json` names it.
@@ -31,22 +29,24 @@ pub async fn run(args: Args) -> Outcome {
     let mut admin = args.connection.admin()?;
     for job in jobs {
         let request = v1::UnparkRequest { job: job.clone() };
-        admin.unpark(request).await.map_err(fleet::failed)?;
+        args.connection.ask(admin.unpark(request)).await?;
         output::say(&format!("{job} is open again"));
     }
     Ok(0)
 }
 
 async fn parked(args: &Args) -> Result<Vec<String>, Failure> {
-    let (repository, digest) = super::status::by_digest(&args.what)?;
-    let request = v1::GetImageRequest { repository, digest };
-    let state = args.connection.images()?.get(request).await.map_err(fleet::failed)?.into_inner();
+    let (repository, digest) = status::by_digest(&args.what)?;
+    let Some(state) = status::get(&args.connection, &repository, &digest).await? else {
+        let text = format!("expected an image that was submitted, found none: {}", args.what);
+        return Err(Failure::Operation(anyhow::anyhow!(text)));
+    };
     let parked = state.platforms.iter().filter(|platform| platform.phase == "parked");
     let jobs: Vec<String> = parked.map(|platform| platform.job.clone()).collect();
     if jobs.is_empty() {
         return Err(Failure::Operation(anyhow::anyhow!(
             "expected a parked platform, found {}: nothing is to be done",
-            super::status::summary(&state)
+            status::summary(&state)
         )));
     }
     Ok(jobs)
