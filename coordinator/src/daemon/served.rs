@@ -30,17 +30,25 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// The turns of those who read.
 #[derive(Debug, Clone)]
-pub struct Turns(Arc<Semaphore>);
+pub struct Turns {
+    free: Arc<Semaphore>,
+    wait_max: Duration,
+    time_max: Duration,
+}
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_A_TIME)))
+        let free = Arc::new(Semaphore::new(AT_A_TIME));
+        Self { free, wait_max: WAIT_MAX, time_max: TIME_MAX }
     }
 }
 
 /// One turn.
 #[derive(Debug)]
-pub struct Turn(OwnedSemaphorePermit);
+pub struct Turn {
+    _held: OwnedSemaphorePermit,
+    time_max: Duration,
+}
 
 /// What is left of an answer, with its turn; both go at once.
 type Kept = Arc<Mutex<Option<(Bytes, Turn)>>>;
@@ -48,8 +56,9 @@ type Kept = Arc<Mutex<Option<(Bytes, Turn)>>>;
 impl Turns {
     /// Waits for a turn; none if there is none in time.
     pub async fn wait(&self) -> Option<Turn> {
-        let turn = tokio::time::timeout(WAIT_MAX, Arc::clone(&self.0).acquire_owned()).await;
-        turn.ok()?.ok().map(Turn)
+        let free = Arc::clone(&self.free).acquire_owned();
+        let held = tokio::time::timeout(self.wait_max, free).await.ok()?.ok()?;
+        Some(Turn { _held: held, time_max: self.time_max })
     }
 }
 
@@ -62,12 +71,12 @@ pub fn later(mut answer: Response) -> Response {
 
 /// An answer that holds its turn until it was read, or its time is over.
 pub fn body(bytes: Vec<u8>, turn: Turn) -> Body {
-    let length = bytes.len();
+    let (length, time_max) = (bytes.len(), turn.time_max);
     let kept: Kept = Arc::new(Mutex::new(Some((Bytes::from(bytes), turn))));
     // Not for the reader to bring about: one that reads nothing is not asked whether it wants more.
     let late = Arc::downgrade(&kept);
     tokio::spawn(async move {
-        tokio::time::sleep(TIME_MAX).await;
+        tokio::time::sleep(time_max).await;
         if let Some(kept) = late.upgrade() {
             take(&kept);
         }
@@ -107,12 +116,16 @@ mod tests {
         (0..PIECE_BYTES * 2 + 7).map(|n| n as u8).collect()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_reads_nothing_keeps_others_waiting_for_a_while_only() {
-        let turns = Turns(Arc::new(Semaphore::new(1)));
-        let unread = body(bytes(), turns.wait().await.unwrap());
-        assert!(turns.wait().await.is_none(), "there is no room, and that is said");
-        tokio::time::sleep(TIME_MAX).await;
+        let (short, long) = (Duration::from_millis(50), Duration::from_secs(60));
+        let turns = Turns { free: Arc::new(Semaphore::new(1)), wait_max: long, time_max: short };
+        let held = turns.wait().await.unwrap();
+        let hurried = Turns { wait_max: Duration::ZERO, ..turns.clone() };
+        assert!(hurried.wait().await.is_none(), "there is no room, and that is said");
+        let unread = body(bytes(), held);
+        // Nobody reads: the turn comes all the same, when the time is over.
+        let turns = Turns { time_max: long, ..turns };
         let turn = turns.wait().await.unwrap();
         let cut = to_bytes(unread, usize::MAX).await;
         assert!(cut.is_err(), "and it is no whole answer");

@@ -15,7 +15,7 @@ use attest::{
     dsse::{Envelope, IN_TOTO},
     evidence::{EvidenceKind, RawEvidence},
     evidence_set::{EvidenceSet, Filed},
-    id::{ObservationId, OperatorId, WorkerId},
+    id::{Attempt, Fence, LeaseId, ObservationId, OperatorId, WorkerId},
     image_manifest::ImageManifest,
     key::{SigningKey, pem_encode},
     observation::{
@@ -222,9 +222,9 @@ impl Notary for Ink {
 pub(super) struct About<'a> {
     pub(super) image: u8,
     pub(super) spec: &'a JobSpec,
-    pub(super) attempt: attest::id::Attempt,
-    pub(super) lease: attest::id::LeaseId,
-    pub(super) fence: attest::id::Fence,
+    pub(super) attempt: Attempt,
+    pub(super) lease: LeaseId,
+    pub(super) fence: Fence,
     pub(super) operator: usize,
     pub(super) nth: usize,
 }
@@ -335,7 +335,7 @@ impl Ink {
         let operator = &names()[about.operator];
         let by = (operator, worker(about.operator, about.nth));
         let under = (about.attempt, about.lease, about.fence);
-        let observation = observation(&about.spec, by, under, outcome);
+        let observation = observation(about.spec, by, under, outcome);
         let key = key_of(about.operator, about.nth);
         let genuine = observation.sign(key).expect("signed");
         let key = if forged { &keys().stranger } else { key };
