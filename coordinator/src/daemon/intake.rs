@@ -28,13 +28,15 @@ use oci::{
     Discovery, HostException, Image, ImageReference, ImageSource, NetworkPolicy, SourceOptions,
     Target, discover_image,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Largest image configuration that is kept with the evidence.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// Most bytes of one platform's evidence: an announcement is one group of the journal, with room for
 /// its signed record and the offers that follow at once.
 const EVIDENCE_BYTES_MAX: usize = GROUP_BYTES_MAX - (1 << 20);
+/// How long the answer to a submission waits for the judgement of what cannot be rebuilt.
+const JUDGEMENT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a registry gets no offers after it refused for too many requests, when it did not say
 /// for how long: a minute.
 const THROTTLED_MS: u64 = 60_000;
@@ -264,9 +266,22 @@ async fn announce(
     let reply = core.store.act(event, attach).await?;
     if settled && matches!(reply, Reply::Announced { opened: true, .. }) {
         // Nothing could be rebuilt: the judgement follows from the publisher's evidence alone. It is
-        // due anyway (`Due::NoRecipe`), also after a stop between the two; whoever submits should
-        // find it.
-        super::judge::judge(core, id).await;
+        // due at once (`Due::NoRecipe`), and whoever submits should find it.
+        await_judgement(core, id).await;
     }
     Ok(id)
+}
+
+/// Waits until a job is judged, a little: judging is the judge's, and once for each time it is due.
+async fn await_judgement(core: &Core, id: JobId) {
+    let mut changes = core.changed.subscribe();
+    let judged = async {
+        while matches!(core.store.job(&id), Ok(Some(job)) if job.unfinished()) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    // Too late for this answer: who asks again finds it.
+    let _ = tokio::time::timeout(JUDGEMENT_WAIT_MAX, judged).await;
 }

@@ -131,7 +131,7 @@ impl Desk {
 }
 
 /// Judges one job; what goes wrong is said in the log and tried again when something happens.
-pub async fn judge(core: &Arc<Core>, id: JobId) {
+async fn judge(core: &Arc<Core>, id: JobId) {
     for _ in 0..AGAIN_MAX {
         match once(core, id).await {
             Ok(true) => break,
