@@ -217,6 +217,7 @@ fn observe(
         said: Said::Output { manifest },
         role: Role::Counted,
         duration_ms: 60_000,
+        bytes: 0,
     };
     let envelope = &samples.envelopes[n as usize % samples.envelopes.len()];
     writer.group(vec![record(Kind::OBSERVATION, envelope)], id, Change::Observed { slot, answer })

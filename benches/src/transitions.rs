@@ -140,6 +140,7 @@ async fn live(store: &FileStore, caller: usize, end: Instant, done: &AtomicU64) 
             observation: ObservationId(Digest::of(&lease.0)),
             said: Outcome::Output { manifest: recipe },
             duration_ms: 1000,
+            bytes: ENVELOPE_BYTES as u64,
         };
         store.complete(submission, vec![b'x'; ENVELOPE_BYTES]).await?;
         count();

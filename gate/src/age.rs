@@ -27,9 +27,6 @@ use std::collections::BTreeSet;
 /// time synchronisation exceed and others never reach.
 pub const CLOCK_SKEW_SECONDS_MAX: i64 = 10 * 60;
 
-/// How the judge begins to say that an observation of a counted operator adds nothing.
-const COUNTED_ALREADY: &str = "counted-already:";
-
 /// True for a time that cannot have come yet.
 pub fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
     time.seconds_since(now) > CLOCK_SKEW_SECONDS_MAX
@@ -61,12 +58,10 @@ pub fn verdict_time(
 fn newest_of_each(set: &EvidenceSet, judgement: &Judgement, now: Timestamp) -> Vec<Timestamp> {
     let newest = |counted: &Counted| {
         let operator = counted.operator.as_str();
-        // All that keeps these from counting is that the operator counts already: they match at
-        // the policy's level, under a good key, from a granted lease.
         let again = judgement
             .not_counted
             .iter()
-            .filter(|not| not.operator == operator && not.why.starts_with(COUNTED_ALREADY))
+            .filter(|not| not.operator == operator && not.is_counted_already())
             .map(|not| not.observation);
         let named = again.chain([counted.observation]).collect();
         observed(set, &named, now).into_iter().next()

@@ -5,7 +5,7 @@
 //! evidence came, on a clock or on a map. A [`Judgement`] can only come out of
 //! [`super::judge`]; a [`Finding`] that was read from somewhere is a report, and signs nothing.
 
-use super::why::Why;
+use super::why::{self, Why};
 use crate::{
     Digest, Gap, Level, Subject,
     canonical::{self, CanonicalError},
@@ -174,6 +174,12 @@ pub struct NotCounted {
 impl NotCounted {
     pub(super) fn new(operator: String, observation: ObservationId, why: &Why) -> Self {
         Self { operator, observation, why: one_line(&why.to_string(), WORDS_BYTES_MAX) }
+    }
+
+    /// Whether all that keeps it from counting is that its operator counts already: it matches at
+    /// the policy's level, under a good key, from a granted lease.
+    pub fn is_counted_already(&self) -> bool {
+        why::says_counted_already(&self.why)
     }
 }
 

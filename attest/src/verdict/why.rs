@@ -72,6 +72,15 @@ pub enum Why {
     Timeout { limit_seconds: u64 },
 }
 
+/// The reason's name of what counts already.
+const COUNTED_ALREADY: &str = "counted-already";
+
+/// Whether these words (a code, a colon, one sentence) say that its operator is counted already: the
+/// observation matches like the one that counts, and adds nothing.
+pub(super) fn says_counted_already(words: &str) -> bool {
+    words.split_once(':').is_some_and(|(code, _)| code == COUNTED_ALREADY)
+}
+
 impl Why {
     /// The reason's name.
     pub const fn code(&self) -> &'static str {
@@ -97,7 +106,7 @@ impl Why {
             Self::Equivocation { .. } => "equivocation",
             Self::TwoOperators { .. } => "two-operators",
             Self::OwnDissent { .. } => "own-dissent",
-            Self::CountedAlready { .. } => "counted-already",
+            Self::CountedAlready { .. } => COUNTED_ALREADY,
             Self::BelowLevel { .. } => "below-level",
             Self::BelowTier { .. } => "below-tier",
             Self::HintNotAllowed { .. } => "hint-not-allowed",

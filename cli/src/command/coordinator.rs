@@ -96,6 +96,8 @@ pub async fn run(command: Command) -> Outcome {
             Ok(0)
         }
         Command::Run { dir } => {
+            // What it signs says when: a clock that cannot be read would say 1970.
+            super::fleet::now()?;
             let loaded = read(&dir)?;
             let daemon = Daemon::open(loaded, Limits::default()).await;
             let daemon = daemon.map_err(|error| not_open(&error))?;

@@ -155,6 +155,8 @@ fn init(dir: &Path, coordinator: &str, paths: &InitPaths, operator: &OperatorId)
 }
 
 async fn work(dir: &Path) -> Outcome {
+    // What it signs says when: a clock that cannot be read would say 1970.
+    super::fleet::now()?;
     let loaded = Loaded::read(dir).map_err(|e| Failure::Usage(e.to_string()))?;
     let identity = Identity::load(&loaded.key_path()).map_err(|e| Failure::Usage(e.to_string()))?;
     let worker = Worker::open(loaded, identity, Launcher::this_program()?)?;

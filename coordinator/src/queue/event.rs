@@ -127,6 +127,8 @@ pub struct Submission {
     pub said: Said,
     /// How long it took.
     pub duration_ms: u64,
+    /// Bytes of its envelope, which the evidence of the job must carry.
+    pub bytes: u64,
 }
 
 /// What a job still needs (`attest::verdict::Need`, with who is not asked again).

@@ -52,6 +52,11 @@ pub struct Limits {
     pub registry: Rate,
     /// Volunteer observations of one operator for one job: 8, two late ones in each attempt and some.
     pub volunteers_per_operator_max: usize,
+    /// Bytes of their envelopes: 3 MiB, one of the largest (2 MiB in base64).
+    pub volunteer_bytes_per_operator_max: u64,
+    /// Bytes of the envelopes of all volunteers for one job: 8 MiB, a quarter of the message that
+    /// carries the job's evidence.
+    pub volunteer_bytes_per_job_max: u64,
     /// Between two jobs of one tenant and class, in the order of the queue: 1 s. A tenant with a
     /// thousand jobs thus stands behind another one's first for a quarter of an hour at most.
     pub tenant_spacing_ms: u64,
@@ -95,6 +100,8 @@ impl Default for Limits {
             submit: Rate { burst: 200, per_second: 20 },
             registry: Rate { burst: 1000, per_second: 200 },
             volunteers_per_operator_max: 8,
+            volunteer_bytes_per_operator_max: 3 << 20,
+            volunteer_bytes_per_job_max: 8 << 20,
             tenant_spacing_ms: SECOND,
             scan_max: 256,
             effects_per_tick_max: 4096,

@@ -69,20 +69,27 @@ impl Queue {
     /// What was not asked for is bounded, for each operator and job, and leaves room for the leased.
     /// Not for each worker: an operator adds as many of those as it likes.
     fn quota(&self, job: &Job, new: &Submission) -> Result<(), Refusal> {
-        let own = |a: &&Answer| {
-            a.operator == new.operator && matches!(a.role, Role::Volunteer | Role::Equivocation)
-        };
-        let refuse = |what, limit: usize| {
-            let (limit, retry_after_ms) = (limit as u64, QUOTA_RETRY_MS);
-            Err(Refusal::Exhausted { what, limit, retry_after_ms })
-        };
+        let own = |a: &&Answer| a.operator == new.operator && !a.role.was_asked_for();
+        let refuse =
+            |what, limit| Err(Refusal::Exhausted { what, limit, retry_after_ms: QUOTA_RETRY_MS });
         let most = self.limits.volunteers_per_operator_max;
         if job.answers.iter().filter(own).count() >= most {
-            return refuse("volunteer observations of one operator for one job", most);
+            return refuse("volunteer observations of one operator for one job", most as u64);
         }
         let most = job::ANSWERS_MAX / 2;
         if job.answers.len() >= most {
-            return refuse("observations of one job, volunteers included", most);
+            return refuse("observations of one job, volunteers included", most as u64);
+        }
+        let bytes = |answers: &mut dyn Iterator<Item = &Answer>| {
+            answers.fold(new.bytes, |sum, answer| sum.saturating_add(answer.bytes))
+        };
+        let most = self.limits.volunteer_bytes_per_operator_max;
+        if bytes(&mut job.answers.iter().filter(own)) > most {
+            return refuse("bytes of one operator's volunteer observations for one job", most);
+        }
+        let most = self.limits.volunteer_bytes_per_job_max;
+        if bytes(&mut job.answers.iter()) > most {
+            return refuse("bytes of volunteer observations for one job", most);
         }
         Ok(())
     }
@@ -225,5 +232,6 @@ fn answer_of(new: Submission, role: Role) -> Answer {
         said: new.said,
         role,
         duration_ms: new.duration_ms,
+        bytes: if role.was_asked_for() { 0 } else { new.bytes },
     }
 }

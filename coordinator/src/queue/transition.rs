@@ -353,6 +353,11 @@ impl Role {
             Self::Equivocation => "equivocation",
         }
     }
+
+    /// Whether it came under a current lease: how many such there are is bounded by the slots.
+    pub const fn was_asked_for(self) -> bool {
+        matches!(self, Self::Counted | Self::Noted)
+    }
 }
 
 /// One observation in the state of a job. The envelope lies in the journal.
@@ -376,4 +381,11 @@ pub struct Answer {
     pub role: Role,
     /// How long it took the worker.
     pub duration_ms: u64,
+    /// Bytes of its envelope, of what nobody asked for: those are bounded. Else 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
+}
+
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }

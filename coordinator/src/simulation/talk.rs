@@ -164,6 +164,7 @@ impl World<'_> {
             observation,
             said: signed.said.clone(),
             duration_ms: 60_000,
+            bytes: signed.envelope.len() as u64,
         };
         let record = NewRecord::new(Kind::OBSERVATION, signed.job.0, signed.envelope.clone());
         self.bend(worker, &mut submission, &record);

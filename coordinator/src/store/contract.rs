@@ -111,6 +111,7 @@ pub(crate) fn submission(n: u32, offer: &Offer, said: Said) -> (Submission, Vec<
         observation: ObservationId(Digest::of(&envelope)),
         said,
         duration_ms: 1000,
+        bytes: envelope.len() as u64,
     };
     (submission, envelope)
 }

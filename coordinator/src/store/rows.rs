@@ -333,6 +333,7 @@ mod tests {
                 said,
                 role: Role::Equivocation,
                 duration_ms: n,
+                bytes: n,
             };
             let time = Timestamp::from_unix(1_800_000_000).unwrap();
             let row =

@@ -200,7 +200,9 @@ impl WorkerService for Workers {
         let message = request.into_inner();
         let (lease, fence) = convert::lease(&message.lease, message.fence)?;
         let envelope = convert::envelope("envelope", &message.envelope)?;
-        let (observation, submission) = self.checked(&envelope)?;
+        // As it is read, without what a reader skips: blanks, and keys that nobody knows.
+        let stored = envelope.to_json();
+        let (observation, submission) = self.checked(&envelope, stored.len())?;
         if (observation.lease, observation.fence) != (lease, fence) {
             return Err(status::malformed(
                 "expected the lease and fence of the signed observation",
@@ -208,8 +210,6 @@ impl WorkerService for Workers {
         }
         let (job, lease) = (submission.job, submission.lease);
         self.about_the_job(&observation)?;
-        // As it is read, without what a reader skips: blanks, and keys that nobody knows.
-        let stored = envelope.to_json();
         if stored.len() > BODY_BYTES_MAX {
             let found = stored.len();
             return Err(status::malformed(format!(
@@ -301,8 +301,12 @@ impl Workers {
         }
     }
 
-    /// The observation, if the worker that it names signed it.
-    fn checked(&self, envelope: &Envelope) -> Result<(Arc<Observation>, Submission), Status> {
+    /// The observation, if the worker that it names signed it; `bytes` is how long it is stored.
+    fn checked(
+        &self,
+        envelope: &Envelope,
+        bytes: usize,
+    ) -> Result<(Arc<Observation>, Submission), Status> {
         let observation = Observation::read(envelope).map_err(status::malformed)?;
         let roster = self.core.roster();
         let worker = roster.worker(&observation.worker).ok_or_else(|| {
@@ -343,6 +347,7 @@ impl Workers {
             observation: envelope.observation_id(),
             said,
             duration_ms: durations.fetch_ms + durations.build_ms + durations.compare_ms,
+            bytes: bytes as u64,
         };
         Ok((observation, submission))
     }

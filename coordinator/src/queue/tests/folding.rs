@@ -87,6 +87,7 @@ fn answer(n: u32, fence: u64, said: Said) -> Answer {
         said,
         role,
         duration_ms: 1,
+        bytes: 0,
     }
 }
 

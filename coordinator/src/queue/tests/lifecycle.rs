@@ -316,6 +316,7 @@ fn transitions_that_do_not_fit_are_errors() {
         said: output("a"),
         role,
         duration_ms: 1,
+        bytes: 0,
     };
     let changes = [
         Change::Announced {

@@ -82,6 +82,7 @@ pub(super) fn submission(n: u32, offer: &Offer, said: Said) -> Submission {
         observation: ObservationId(Digest::of(text.as_bytes())),
         said,
         duration_ms: MINUTE,
+        bytes: 4000,
     }
 }
 

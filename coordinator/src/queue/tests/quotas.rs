@@ -132,6 +132,35 @@ fn an_operator_files_only_so_much_that_nobody_asked_for() {
 }
 
 #[test]
+fn what_nobody_asked_for_leaves_room_in_the_message_that_carries_the_evidence() {
+    const MIB: u64 = 1 << 20;
+    let mut rig = Rig::new();
+    let job = rig.announce("m", 2);
+    let offer = rig.lease(1);
+    let unasked = |n: u32, i: u8, bytes: u64| {
+        let mut offer = offer.clone();
+        offer.grant.lease = LeaseId([i + 1; 16]);
+        let new = submission(n, &offer, output(&format!("{i}")));
+        Event::Submit(Submission { bytes, ..new })
+    };
+    let volunteer = Reply::Filed(Filed::New(Role::Volunteer));
+    assert_eq!(rig.apply(unasked(5, 1, 2 * MIB)), volunteer);
+    assert_eq!(rig.apply(unasked(105, 2, MIB)), volunteer);
+    let refused = rig.apply(unasked(5, 3, 1));
+    let what = "bytes of one operator's volunteer observations for one job";
+    assert_eq!(exhausted(&refused), Some((what, HOUR)));
+    assert_eq!(rig.apply(unasked(6, 4, 3 * MIB)), volunteer);
+    assert_eq!(rig.apply(unasked(7, 5, 2 * MIB)), volunteer);
+    let refused = rig.apply(unasked(8, 6, 1));
+    assert_eq!(exhausted(&refused), Some(("bytes of volunteer observations for one job", HOUR)));
+    // The leased are heard, however long what they say is, and take nothing of it.
+    let long = Submission { bytes: 4 * MIB, ..submission(1, &offer, output("a")) };
+    assert_eq!(rig.apply(Event::Submit(long)), Reply::Filed(Filed::New(Role::Counted)));
+    let bytes: Vec<u64> = rig.job(job).answers.iter().map(|answer| answer.bytes).collect();
+    assert_eq!(bytes, [2 * MIB, MIB, 3 * MIB, 2 * MIB, 0]);
+}
+
+#[test]
 fn so_many_workers_are_known_and_the_silent_are_forgotten() {
     let mut rig = Rig::with(Limits { workers_max: 2, ..Limits::default() });
     rig.offers(1);
