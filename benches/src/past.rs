@@ -12,10 +12,10 @@ use crate::{
 use anyhow::{Context, Result};
 use attest::{
     Digest,
-    id::{Attempt, Fence, JobId, LeaseId, ObservationId},
+    id::{Attempt, Fence, JobId, JournalPosition, LeaseId, ObservationId},
 };
 use coordinator::{
-    daemon::{evidence, former_policy},
+    daemon::{evidence, former_policy, publish::indexes},
     journal::{Group, Kind, Log, NewRecord, Options, RealDisk},
     queue::{
         Answer, Change, Class, Grant, JobSpec, Millis, ReopenReason, Role, Said, Tenant, Transition,
@@ -98,8 +98,12 @@ pub fn write(folder: &Path, members: &[Member], observations: u64) -> Result<Pas
         job(&mut writer, number, &samples, members)?;
         number += 1;
     }
-    // As after any stop: the next start has no verdicts of former policies to look for.
-    writer.append(vec![former_policy::every_verdict_is_by(loaded.policy.digest())])?;
+    // As after any stop: the next start has no verdicts of former policies to look for, and no indexes
+    // that nobody looked at. Without this it would read all of the past beside the questions.
+    writer.append(vec![
+        former_policy::every_verdict_is_by(loaded.policy.digest()),
+        indexes::everything_was_looked_at(JournalPosition(writer.past.records)),
+    ])?;
     writer.sync()?;
     writer.past.images = number;
     Ok(writer.past)

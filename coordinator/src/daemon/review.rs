@@ -79,17 +79,12 @@ pub(super) fn reviewed(store: &dyn Store, about: &Digest) -> Result<JournalPosit
     Ok(read.filter(|r| r.schema == SCHEMA).map_or(JournalPosition(0), |r| r.before))
 }
 
-/// Puts on record that everything before a position was followed.
-pub(super) async fn keep_reviewed(
-    store: &dyn Store,
-    about: Digest,
-    before: JournalPosition,
-) -> Result<(), StoreError> {
+/// The record that everything before a position was followed.
+pub(super) fn was_reviewed(about: Digest, before: JournalPosition) -> NewRecord {
     let reviewed = Reviewed { schema: SCHEMA.to_owned(), before };
     // Text and a number: writing them as JSON cannot fail.
     let body = serde_json::to_vec(&reviewed).unwrap_or_default();
-    store.append(vec![NewRecord::new(Kind::REVIEWED, about, body)]).await?;
-    Ok(())
+    NewRecord::new(Kind::REVIEWED, about, body)
 }
 
 /// Keys whose revocation was not followed yet.
@@ -191,7 +186,7 @@ pub async fn review(core: &Arc<Core>) -> Result<(), ReviewError> {
                 }
             }
         }
-        keep_reviewed(core.store.as_ref(), about_reviews(), revoked.before).await?;
+        core.store.append(vec![was_reviewed(about_reviews(), revoked.before)]).await?;
         tracing::info!(
             revoked.workers = revoked.workers.len(),
             revoked.operators = revoked.operators.len(),

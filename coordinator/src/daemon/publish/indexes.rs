@@ -285,8 +285,7 @@ pub async fn run(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonE
         }
         wait = AGAIN;
         if let Some(begun) = begun.take()
-            && let Err(error) =
-                review::keep_reviewed(core.store.as_ref(), about_looks(), begun).await
+            && let Err(error) = core.store.append(vec![everything_was_looked_at(begun)]).await
         {
             tracing::warn!(%error, "the next start looks at indexes that were looked at already");
         }
@@ -302,6 +301,12 @@ pub async fn run(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonE
 /// What the records of looks at everything are about.
 fn about_looks() -> Digest {
     Digest::of(b"looks at indexes")
+}
+
+/// That nothing before a position is left to look at: also for a past that is written straight into
+/// a journal.
+pub fn everything_was_looked_at(before: JournalPosition) -> NewRecord {
+    review::was_reviewed(about_looks(), before)
 }
 
 /// Every index about whose platforms, or about which itself, something is on record since then.
