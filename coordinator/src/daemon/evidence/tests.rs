@@ -40,6 +40,7 @@ async fn observe(core: &Core, job: &JobId, outcome: Outcome, key: &SigningKey) {
         observation: envelope.observation_id(),
         said,
         duration_ms: 1,
+        bytes: 1000,
     };
     core.store.complete(submission, envelope.to_json()).await.unwrap();
 }
