@@ -10,14 +10,10 @@ use super::tables::{ROW_BYTES_MAX, Row, Rows, TableError, Tables, Writes};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
 };
 
 /// Bytes that sled may keep in memory for reading: 64 MiB.
 const SLED_CACHE_BYTES: u64 = 64 << 20;
-/// Bytes of keys and values that are committed before sled must have written all of them: 32 MiB.
-/// What it has not yet written it keeps in memory beside its cache, however much that is.
-const UNWRITTEN_BYTES_MAX: usize = 32 << 20;
 
 /// Tables in a sled database.
 #[derive(Debug)]
@@ -25,8 +21,6 @@ pub struct SledTables {
     /// There until the end.
     db: Option<sled::Db>,
     path: PathBuf,
-    /// Bytes that were committed since the last flush that a commit waited for.
-    unwritten: AtomicUsize,
 }
 
 impl SledTables {
@@ -41,7 +35,7 @@ impl SledTables {
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         let opened = opened.map_err(|_| TableError::new("open", "sled gave up on its files"))?;
         let db = Some(opened.map_err(|error| TableError::new("open", error))?);
-        Ok(Self { db, path: path.to_owned(), unwritten: AtomicUsize::new(0) })
+        Ok(Self { db, path: path.to_owned() })
     }
 
     /// The folder.
@@ -52,16 +46,6 @@ impl SledTables {
     /// Hands everything to the operating system.
     pub fn flush(&self) -> Result<(), TableError> {
         self.db()?.flush().map(|_| ()).map_err(|error| TableError::new("flush", error))
-    }
-
-    /// Counts what was committed; has sled write everything when that is much.
-    fn wait_for_writing(&self, bytes: usize) -> Result<(), TableError> {
-        let before = self.unwritten.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) < UNWRITTEN_BYTES_MAX {
-            return Ok(());
-        }
-        self.unwritten.store(0, Ordering::Relaxed);
-        self.flush()
     }
 
     fn db(&self) -> Result<&sled::Db, TableError> {
@@ -123,9 +107,6 @@ impl Tables for SledTables {
                 None => batch.remove(key.as_slice()),
             }
         }
-        self.db()?.apply_batch(batch).map_err(|error| TableError::new("write", error))?;
-        let bytes =
-            writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
-        self.wait_for_writing(bytes.sum())
+        self.db()?.apply_batch(batch).map_err(|error| TableError::new("write", error))
     }
 }
