@@ -132,17 +132,15 @@ async fn evidence_of(
             "as many as can be served at a time are reading evidence; ask again in a while",
         ));
     };
-    // On a thread of its own: megabytes are read and written, and others do not wait for that.
-    let told = tokio::task::spawn_blocking(move || evidence_about(&core, &asked)).await;
-    match told {
-        Ok(Ok(bytes)) => {
+    match turn.make(move || evidence_about(&core, &asked)).await {
+        Ok((Ok(bytes), turn)) => {
             // With its length: who gets less knows that it is not all.
             let length = bytes.len().to_string();
             let head =
                 [(header::CONTENT_TYPE, "application/json"), (header::CONTENT_LENGTH, &length)];
             (head, served::body(bytes, turn)).into_response()
         }
-        Ok(Err(response)) => *response,
+        Ok((Err(response), _)) => *response,
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, error),
     }
 }
@@ -159,7 +157,11 @@ fn evidence_about(core: &Core, asked: &Asked) -> Result<Vec<u8>, Box<Response>> 
         }
         match &mut merged {
             None => merged = Some(set),
-            Some(there) => there.merge(set).map_err(|e| failed(&e))?,
+            Some(there) => there.merge(set).map_err(|e| {
+                let why =
+                    format!("several platforms have this manifest: name one (platform=). {e}");
+                answer(StatusCode::BAD_REQUEST, &why)
+            })?,
         }
     }
     let nothing = || answer(StatusCode::NOT_FOUND, &"nothing is known of this image");

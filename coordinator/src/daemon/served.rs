@@ -17,7 +17,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinError,
+};
 
 /// Answers at a time: eight of the largest sets of evidence (64 MiB) are 512 MiB.
 const AT_A_TIME: usize = 8;
@@ -59,6 +62,17 @@ impl Turns {
         let free = Arc::clone(&self.free).acquire_owned();
         let held = tokio::time::timeout(self.wait_max, free).await.ok()?.ok()?;
         Some(Turn { _held: held, time_max: self.time_max })
+    }
+}
+
+impl Turn {
+    /// Makes an answer on a thread of its own: megabytes are read and written, and others do not wait
+    /// for that. Who hangs up meanwhile does not stop the thread, and its turn is not free before.
+    pub async fn make<T: Send + 'static>(
+        self,
+        make: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Self), JoinError> {
+        tokio::task::spawn_blocking(move || (make(), self)).await
     }
 }
 
@@ -134,6 +148,25 @@ mod tests {
         drop(body(bytes(), turns.wait().await.unwrap()));
         let nothing = body(Vec::new(), turns.wait().await.unwrap());
         assert!(to_bytes(nothing, 1).await.unwrap().is_empty());
+        assert!(turns.wait().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_while_its_answer_is_made_keeps_its_turn_until_it_is_made() {
+        let turns = Turns { free: Arc::new(Semaphore::new(1)), ..Turns::default() };
+        let hurried = Turns { wait_max: Duration::ZERO, ..turns.clone() };
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let (finish, finished) = std::sync::mpsc::channel::<()>();
+        let turn = turns.wait().await.unwrap();
+        let making = turn.make(move || (begun.send(()), finished.recv()));
+        tokio::select! {
+            biased;
+            _ = making => panic!("nobody let it finish"),
+            begun = begins => begun.unwrap(),
+        }
+        // The reader is gone; what it asked for is still being made.
+        assert!(hurried.wait().await.is_none());
+        finish.send(()).unwrap();
         assert!(turns.wait().await.is_some());
     }
 
