@@ -322,6 +322,26 @@ async fn a_broken_image_does_not_hide_the_tags_behind_it() {
 }
 
 #[tokio::test]
+async fn a_registry_that_limits_hides_no_tag_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, repository, first, second) = published().await;
+    let running = Running::start(&folder(dir.path(), &registry.host())).await;
+    for (tag, digest) in [("a", first), ("b", first), ("c", second)] {
+        assert!(registry.store.set_tag("demo/hello", &tag.parse().unwrap(), digest));
+    }
+    let watch = watch(&repository, "*");
+    registry.fault(Fault::any("/manifests/b", What::RetryAfter(429, 1)));
+    assert!(running.look(&watch).await.last_error.contains("429"));
+    assert!(!running.submitted(&repository, &second), "the pause is kept");
+    registry.heal();
+    // The next look has its limit, too; it goes on where the one before had to stop.
+    registry.fault(Fault::any("/manifests/a", What::RetryAfter(429, 7200)));
+    while !running.look(&watch).await.last_error.contains("429") {}
+    assert!(running.submitted(&repository, &second), "the tag behind the limit");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_drained_worker_stays_drained_until_it_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let home = folder(dir.path(), "127.0.0.1:1");

@@ -43,7 +43,8 @@ pub struct Looked {
     pub problem: Option<String>,
     /// How long the registry asked to be left alone.
     pub retry_after: Option<Duration>,
-    /// The tag at which its time was up: there the next one goes on.
+    /// The tag at which it stopped before the end: there the next one goes on, so that what is behind
+    /// a registry's limit is reached in the end.
     pub goes_on_at: Option<String>,
 }
 
@@ -196,7 +197,6 @@ pub async fn look(core: &Arc<Core>, watch: &Watch, from: Option<String>) -> Look
         ));
         return looked;
     };
-    looked.goes_on_at = None;
     if let Err(stopped) = followed {
         looked.problem.get_or_insert(stopped.problem);
         looked.retry_after = stopped.retry_after;
@@ -230,7 +230,8 @@ async fn follow(core: &Arc<Core>, watch: &Watch, looked: &mut Looked) -> Result<
     }
     let known = known(core.store.as_ref(), &watch.repository)?;
     let mut failures = 0;
-    for tag in from_on(&tags.tags, looked.goes_on_at.as_deref()) {
+    let mut order = from_on(&tags.tags, looked.goes_on_at.as_deref()).peekable();
+    while let Some(tag) = order.next() {
         looked.goes_on_at = Some(tag.to_string());
         pace.spend(&host, 1).await?;
         let before = known.get(tag.as_str());
@@ -258,9 +259,12 @@ async fn follow(core: &Arc<Core>, watch: &Watch, looked: &mut Looked) -> Result<
         );
         looked.problem.get_or_insert_with(|| format!("{tag}: {}", stopped.problem));
         if failures >= FAILURES_IN_A_ROW_MAX {
+            // Behind them: what fails again and again must not hide the rest.
+            looked.goes_on_at = order.peek().map(ToString::to_string);
             return Err(stopped);
         }
     }
+    looked.goes_on_at = None;
     Ok(())
 }
 
