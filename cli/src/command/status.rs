@@ -108,8 +108,7 @@ pub fn by_digest(image: &str) -> Result<(String, String), Failure> {
 
 /// True when every platform was judged or parked.
 pub fn is_settled(state: &v1::ImageState) -> bool {
-    !state.platforms.is_empty()
-        && state.platforms.iter().all(|p| matches!(p.phase.as_str(), "judged" | "parked"))
+    state.platforms.iter().all(|p| matches!(p.phase.as_str(), "judged" | "parked"))
 }
 
 /// One line.

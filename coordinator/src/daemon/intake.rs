@@ -35,7 +35,7 @@ const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// Most bytes of one platform's evidence: an announcement is one group of the journal, with room for
 /// its signed record and the offers that follow at once.
 const EVIDENCE_BYTES_MAX: usize = GROUP_BYTES_MAX - (1 << 20);
-/// How long the answer to a submission waits for the judgement of what cannot be rebuilt.
+/// How long a submission waits for the judgement of what cannot be rebuilt.
 const JUDGEMENT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a registry gets no offers after it refused for too many requests, when it did not say
 /// for how long: a minute.
@@ -47,6 +47,11 @@ pub enum IntakeError {
     /// The registry, or the image.
     #[error(transparent)]
     Image(#[from] oci::Error),
+    /// An index of nothing, or of attestations alone.
+    #[error(
+        "expected an image of at least one platform, found none in {0}: nothing can be rebuilt"
+    )]
+    NoPlatform(String),
     /// Only registries can be fetched by workers elsewhere.
     #[error("expected an image in a registry, found {0:?}: workers elsewhere cannot read a folder")]
     Layout(String),
@@ -132,16 +137,21 @@ async fn take_in(
     let place = ImageSource::open(reference, &options)?;
     let image = Image::read(&place, reference).await?;
     let repository = image.repository().clone();
+    if image.entries.is_empty() {
+        return Err(IntakeError::NoPlatform(format!("{repository}@{}", image.digest())));
+    }
     core.loaded.policy.refuse_unsupported(Source::Registry, &repository)?;
     let discovery = discover_image(&place, &image).await?;
-    let mut jobs = Vec::new();
+    let (mut jobs, mut awaited) = (Vec::new(), Vec::new());
     for entry in &image.entries {
         let subject = image.subject(entry);
         let set = base_set(&place, &image, &subject, &discovery).await?;
-        let job = announce(core, &image, subject, set, &tenant, class).await?;
+        let (job, due) = announce(core, &image, subject, set, &tenant, class).await?;
+        awaited.extend(due.then_some(job));
         jobs.push(SubmittedPlatform { entry: u32::try_from(entry.position).unwrap_or(0), job });
     }
     let submitted = keep(core, &image, jobs, tag).await?;
+    await_judgements(core, &awaited).await;
     if image.index.is_some() {
         // Its platforms may have been judged in another index of the repository already.
         indexes::consider(core, &submitted.repository, &submitted.digest).await;
@@ -224,6 +234,7 @@ async fn base_set(
     Ok(set)
 }
 
+/// The job, and whether it is due for judgement at once.
 async fn announce(
     core: &Arc<Core>,
     image: &Image,
@@ -231,7 +242,7 @@ async fn announce(
     set: EvidenceSet,
     tenant: &Tenant,
     class: Class,
-) -> Result<JobId, IntakeError> {
+) -> Result<(JobId, bool), IntakeError> {
     let index = image.index.as_ref().map(|_| image.digest());
     let policy = &core.loaded.policy;
     let signers = trust::Signers::Policy(policy, Source::Registry);
@@ -264,21 +275,21 @@ async fn announce(
     });
     let event = Event::Announce { spec, tenant: tenant.clone(), class };
     let reply = core.store.act(event, attach).await?;
-    if settled && matches!(reply, Reply::Announced { opened: true, .. }) {
-        // Nothing could be rebuilt: the judgement follows from the publisher's evidence alone. It is
-        // due at once (`Due::NoRecipe`), and whoever submits should find it.
-        await_judgement(core, id).await;
-    }
-    Ok(id)
+    // Nothing can be rebuilt: the judgement follows from the publisher's evidence alone
+    // (`Due::NoRecipe`), and whoever submits should find it.
+    Ok((id, settled && matches!(reply, Reply::Announced { opened: true, .. })))
 }
 
-/// Waits until a job is judged, a little: judging is the judge's, and once for each time it is due.
-async fn await_judgement(core: &Core, id: JobId) {
+/// Waits until jobs are judged, a little, however many there are: judging is the judge's, and once
+/// for each time that it is due.
+async fn await_judgements(core: &Core, jobs: &[JobId]) {
     let mut changes = core.changed.subscribe();
     let judged = async {
-        while matches!(core.store.job(&id), Ok(Some(job)) if job.unfinished()) {
-            if changes.changed().await.is_err() {
-                return;
+        for id in jobs {
+            while matches!(core.store.job(id), Ok(Some(job)) if job.unfinished()) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
             }
         }
     };

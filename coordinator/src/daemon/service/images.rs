@@ -11,11 +11,14 @@ use crate::{
     journal::Kind,
     queue::{Class, Job, Phase, Slot, Tenant},
 };
-use attest::{Digest, Repository, id::JobId};
+use attest::{
+    Digest, Repository,
+    id::{JobId, JournalPosition},
+};
 use oci::ImageReference;
 use proto::{convert, status, v1, v1::image_service_server::ImageService};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Request, Response, Status};
 
 /// Longest time that a call is held.
@@ -24,17 +27,26 @@ const HOLD_SECONDS_MAX: u32 = 60;
 /// Between two looks at an image that a held call follows: under load everything changes often.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// How long a call for a submission is held: less than a call may take at all.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+/// How long an image may take to be fetched, whoever still waits for it.
+const TAKE_IN_MAX: Duration = Duration::from_secs(600);
+/// Images that are fetched at a time; each has the evidence of one platform in memory (15 MiB).
+const TAKEN_IN_AT_A_TIME: usize = 32;
+
 /// The service.
 pub struct Images {
     core: Arc<Core>,
     submissions: Submissions,
+    taking_in: Arc<Semaphore>,
 }
 
 impl Images {
     /// With the configuration's quota of submissions.
     pub(super) fn new(core: Arc<Core>) -> Self {
         let submissions = Submissions::new(core.loaded.config.limits.submissions_per_minute);
-        Self { core, submissions }
+        let taking_in = Arc::new(Semaphore::new(TAKEN_IN_AT_A_TIME));
+        Self { core, submissions, taking_in }
     }
 
     /// One more submission of this client, if it may.
@@ -45,6 +57,37 @@ impl Images {
             // A whole number of seconds, so that who waits that long is let in.
             status::exhausted(why, Duration::from_secs(wait.as_secs() + 1))
         })
+    }
+
+    /// Takes an image in, and goes on with it where the call ends before: an image of which half the
+    /// platforms were announced is nobody's.
+    async fn take_in(
+        &self,
+        reference: ImageReference,
+        tenant: Tenant,
+        class: Class,
+    ) -> Result<SubmittedImage, Status> {
+        let Ok(place) = Arc::clone(&self.taking_in).try_acquire_owned() else {
+            let why =
+                format!("expected at most {TAKEN_IN_AT_A_TIME} images to be fetched at a time");
+            return Err(status::exhausted(why, ANSWERED_WITHIN));
+        };
+        let (core, image) = (Arc::clone(&self.core), reference.to_string());
+        let taking = tokio::spawn(async move {
+            let _place = place;
+            let taken = intake::submit(&core, &reference, tenant, class);
+            tokio::time::timeout(TAKE_IN_MAX, taken).await
+        });
+        match tokio::time::timeout(ANSWERED_WITHIN, taking).await {
+            Ok(Ok(Ok(taken))) => taken.map_err(|e| intake_status(&e)),
+            Ok(Err(ended)) => Err(status::unavailable(ended)),
+            Err(_) | Ok(Ok(Err(_))) => Err(status::unavailable(format!(
+                "expected all of {image} within {} s, found a registry that answers slowly. The \
+                 coordinator goes on for {} minutes; submit it again then",
+                ANSWERED_WITHIN.as_secs(),
+                TAKE_IN_MAX.as_secs() / 60
+            ))),
+        }
     }
 
     fn image(&self, repository: &Repository, digest: &Digest) -> Result<SubmittedImage, Status> {
@@ -65,7 +108,7 @@ impl Images {
             let Some(job) = job else { continue };
             let mut state = platform_state(&job, platform.entry);
             let verdict = self.add_verdict(&mut state, &platform.job)?;
-            outcomes.push(settled_outcome(&job).or(verdict));
+            outcomes.push(standing_outcome(verdict, &job.phase));
             platforms.push(state);
         }
         let mut state = v1::ImageState {
@@ -131,14 +174,16 @@ fn platform_state(job: &Job, entry: u32) -> v1::PlatformState {
     }
 }
 
-fn settled_outcome(job: &Job) -> Option<String> {
-    match &job.phase {
+/// The outcome of the newest verdict: it stands until another replaces it, also while its job is
+/// open again or was parked. Without one, what the end of the job says.
+fn standing_outcome(verdict: Option<String>, phase: &Phase) -> Option<String> {
+    verdict.or_else(|| match phase {
         Phase::Judged { outcome } => Some(outcome.clone()),
         Phase::Parked { outcome, .. } => {
             Some(outcome.clone().unwrap_or_else(|| "inconclusive".to_owned()))
         }
         Phase::Open | Phase::Deferred { .. } => None,
-    }
+    })
 }
 
 /// The worst outcome; a platform without one is inconclusive. Empty while none has one.
@@ -173,11 +218,23 @@ fn intake_status(error: &IntakeError) -> Status {
         },
         IntakeError::Store(store) => store_status(store),
         IntakeError::Layout(_)
+        | IntakeError::NoPlatform(_)
         | IntakeError::Spec(_)
         | IntakeError::Evidence(_)
         | IntakeError::TooMuchEvidence { .. } => status::malformed(error),
         IntakeError::Policy(_) => status::precondition(error),
     }
+}
+
+/// A cursor behind the end of the journal would skip what comes next without a word.
+fn known_cursor(cursor: research::Cursor, end: JournalPosition) -> Result<(), Status> {
+    if cursor.position <= end.0 {
+        return Ok(());
+    }
+    Err(status::malformed(format!(
+        "expected a cursor that this coordinator gave, at most {end}, found {cursor}: it is of another \
+         coordinator, or of this one before its journal was restored; export again from the beginning"
+    )))
 }
 
 fn asked(core: &Core, message: &v1::HistoryRequest) -> Result<research::Asked, Status> {
@@ -206,6 +263,7 @@ fn asked(core: &Core, message: &v1::HistoryRequest) -> Result<research::Asked, S
         "" => research::Cursor::default(),
         text => text.parse().map_err(|e: research::CursorError| status::malformed(e))?,
     };
+    known_cursor(from, core.store.end())?;
     let rows_max = message.rows_max as usize;
     Ok(research::Asked { table, repository, digests, from, rows_max })
 }
@@ -230,8 +288,7 @@ impl ImageService for Images {
             .parse()
             .map_err(|e: oci::reference::ReferenceError| status::malformed(e))?;
         self.count_submission(&client.name)?;
-        let image = intake::submit(&self.core, &reference, Tenant(client.name), class).await;
-        let image = image.map_err(|e| intake_status(&e))?;
+        let image = self.take_in(reference, Tenant(client.name), class).await?;
         Ok(Response::new(v1::SubmitImageResponse {
             repository: image.repository.to_string(),
             digest: image.digest.to_string(),
@@ -365,7 +422,28 @@ async fn aside<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use super::worst;
+    use super::{JournalPosition, Phase, known_cursor, research::Cursor, standing_outcome, worst};
+    use crate::queue::ParkReason;
+
+    #[test]
+    fn a_cursor_of_another_journal_is_refused() {
+        let at = |position| Cursor { position, rows: 0 };
+        assert!(known_cursor(at(0), JournalPosition(0)).is_ok());
+        assert!(known_cursor(at(7), JournalPosition(7)).is_ok());
+        let refused = known_cursor(at(8), JournalPosition(7)).unwrap_err();
+        assert!(refused.message().contains("at most 7, found 8"), "{}", refused.message());
+    }
+
+    #[test]
+    fn a_verdict_stands_until_another_replaces_it() {
+        let diverged = || Some("diverged".to_owned());
+        let parked = |outcome| Phase::Parked { why: ParkReason::Unroutable, outcome };
+        for phase in [Phase::Open, parked(None), parked(Some("inconclusive".into()))] {
+            assert_eq!(standing_outcome(diverged(), &phase), diverged(), "{phase:?}");
+        }
+        assert_eq!(standing_outcome(None, &Phase::Open), None);
+        assert_eq!(standing_outcome(None, &parked(None)).as_deref(), Some("inconclusive"));
+    }
 
     #[test]
     fn a_platform_without_a_verdict_is_inconclusive_and_none_at_all_is_nothing() {
