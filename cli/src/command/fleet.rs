@@ -143,6 +143,12 @@ fn failure(address: &str, has_ca: bool, status: &Status) -> Failure {
     // Only what came from below the call has a source; but who speaks HTTP/2 and no gRPC has none.
     let no_grpc = message.starts_with("grpc-status header missing");
     match (status.source(), status.code()) {
+        // The other side's limit for calls.
+        (None, Code::Cancelled | Code::DeadlineExceeded) => {
+            let (address, hint) = (address.to_owned(), SILENT);
+            let found = format!("that it gave the call up: {message}");
+            Failure::from(NoAnswer { address, found, hint })
+        }
         (None, Code::InvalidArgument) => Failure::Usage(message),
         (None, _) if !no_grpc => Failure::Operation(anyhow::anyhow!(message)),
         (source, _) => {
@@ -313,6 +319,8 @@ mod tests {
         let failure_of = |status: &Status| failure("https://c:1", false, status);
         assert_eq!(failure_of(&said).to_string(), "alice is no administrator");
         assert_eq!(failure_of(&Status::invalid_argument("no")).code(), 2);
+        let cut = failure_of(&Status::cancelled("Timeout expired")).to_string();
+        assert!(cut.starts_with("expected an answer of https://c:1, found that it gave"), "{cut}");
         let lost = Status::from_error(Box::new(std::io::Error::from_raw_os_error(111)));
         let failure = failure_of(&lost);
         assert!(failure.to_string().starts_with("expected an answer of https://c:1, found Conn"));
