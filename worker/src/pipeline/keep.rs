@@ -12,8 +12,9 @@ use rebuild::{
 };
 use sha2::{Digest as _, Sha256};
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, BufWriter, Read, Write},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -109,13 +110,15 @@ fn copy_whole(path: &Path, place: &Path) -> io::Result<()> {
     if there && digest_of(place)? == digest_of(path)? {
         return Ok(());
     }
-    let staging = place.with_extension("new");
-    let copied = fs::copy(path, &staging)
-        .and_then(|_| File::open(&staging)?.sync_all())
-        .and_then(|()| fs::rename(&staging, place));
-    copied.inspect_err(|_| {
-        let _ = fs::remove_file(&staging);
-    })
+    // A name of its own: others may copy the same layer to the same place at the same time.
+    let folder = place.parent().unwrap_or(Path::new("."));
+    let mut staging = tempfile::Builder::new();
+    let staging = staging.prefix(".").suffix(".new").permissions(Permissions::from_mode(0o666));
+    let mut staging = staging.tempfile_in(folder)?;
+    io::copy(&mut File::open(path)?, staging.as_file_mut())?;
+    staging.as_file().sync_all()?;
+    staging.persist(place).map_err(|error| error.error)?;
+    Ok(())
 }
 
 fn digest_of(path: &Path) -> io::Result<Digest> {
@@ -129,4 +132,37 @@ fn digest_of(path: &Path) -> io::Result<Digest> {
         hash.update(&buffer[..read]);
     }
     Ok(Digest::from_raw(hash.finalize().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn many_that_copy_to_one_place_all_succeed_and_leave_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("layer-0");
+        let bytes: Vec<u8> = (0..1 << 20).map(|n: u32| n.to_le_bytes()[1]).collect();
+        fs::write(&source, &bytes).unwrap();
+        let kept = folder.path().join("kept");
+        fs::create_dir(&kept).unwrap();
+        let place = kept.join(Digest::of(&bytes).hex());
+        let (calls, barrier) = (8, Barrier::new(8));
+        for _ in 0..8 {
+            std::thread::scope(|scope| {
+                for _ in 0..calls {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        copy_whole(&source, &place).unwrap();
+                    });
+                }
+            });
+            assert_eq!(fs::read(&place).unwrap(), bytes);
+            assert_eq!(fs::read_dir(&kept).unwrap().count(), 1, "nothing lies beside it");
+            let mode = fs::metadata(&place).unwrap().permissions().mode();
+            assert_eq!(mode, fs::metadata(&source).unwrap().permissions().mode());
+            fs::remove_file(&place).unwrap();
+        }
+    }
 }
