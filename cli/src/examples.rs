@@ -1,7 +1,8 @@
 //! One example for each command, at the end of its `--help` and of its manual page.
 //!
 //! Invariant: every command that somebody can call has one, and each is a call that the command
-//! line takes: the test below parses them all.
+//! line takes, as it is printed on a terminal of 80 columns: a line that is broken there would be
+//! two commands to whoever pastes it. The test below reads and parses them all.
 
 use clap::Command;
 
@@ -18,8 +19,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     (
         "diff",
         concat!(
-            "assay diff registry.example/team/app:1.1 registry.example/team/app:1.2 ",
-            "--platform linux/amd64",
+            "assay diff registry.example/app:1.1 registry.example/app:1.2 \\\n",
+            "    --platform linux/amd64",
         ),
     ),
     ("policy init", "assay policy init registry.example/team/app:1.2 > policy.toml"),
@@ -27,7 +28,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("policy explain", "assay policy explain policy.toml"),
     (
         "coordinator init",
-        "assay coordinator init /srv/assay --name coordinator.example --listen 0.0.0.0:7443",
+        concat!(
+            "assay coordinator init /srv/assay --name coordinator.example \\\n",
+            "    --listen 0.0.0.0:7443",
+        ),
     ),
     ("coordinator run", "assay coordinator run /srv/assay"),
     ("coordinator check-config", "assay coordinator check-config /srv/assay"),
@@ -39,26 +43,32 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("operator add", "assay operator add acme --root-key acme.key"),
     (
         "operator enroll-worker",
-        "assay operator enroll-worker worker.pub --operator acme --root-key acme.key",
+        concat!(
+            "assay operator enroll-worker worker.pub --operator acme \\\n",
+            "    --root-key acme.key",
+        ),
     ),
     ("operator list", "assay operator list --format json"),
     (
         "operator rotate",
-        "assay operator rotate new.pub --old old.pub --operator acme --root-key acme.key",
+        concat!(
+            "assay operator rotate new.pub --old old.pub --operator acme \\\n",
+            "    --root-key acme.key",
+        ),
     ),
     (
         "operator revoke",
         concat!(
-            "assay operator revoke worker.pub --operator acme --root-key acme.key --since ",
-            "2026-11-01T00:00:00Z",
+            "assay operator revoke worker.pub --operator acme --root-key acme.key \\\n",
+            "    --since 2026-11-01T00:00:00Z",
         ),
     ),
     (
         "worker init",
         concat!(
-            "assay worker init /srv/worker --operator acme --coordinator ",
-            "https://coordinator.example:7443 \\\n",
-            "    --ca ca.pem --coordinator-key verdict.pub --policy policy.toml",
+            "assay worker init /srv/worker --operator acme \\\n",
+            "    --coordinator https://coordinator.example:7443 --ca ca.pem \\\n",
+            "    --coordinator-key verdict.pub --policy policy.toml",
         ),
     ),
     ("worker run", "assay worker run /srv/worker"),
@@ -70,8 +80,8 @@ const EXAMPLES: &[(&str, &str)] = &[
         "explain",
         concat!(
             "assay explain registry.example/team/app@sha256:37a6…\n",
-            "assay explain registry.example/team/app@sha256:37a6… --evidence kept --policy ",
-            "policy.toml",
+            "assay explain registry.example/team/app@sha256:37a6… \\\n",
+            "    --evidence kept --policy policy.toml",
         ),
     ),
     ("history", "assay history registry.example/team/app"),
@@ -82,24 +92,18 @@ const EXAMPLES: &[(&str, &str)] = &[
             "assay export registry.example/team/app --cursor 1234",
         ),
     ),
-    ("watch add", "assay watch add registry.example/team/app --tags 'v*' --interval 900"),
+    ("watch add", "assay watch add registry.example/app --tags 'v*' --interval 900"),
     ("watch list", "assay watch list"),
-    ("watch remove", "assay watch remove sha256:37a6…"),
+    ("watch remove", "assay watch remove 8a82d22c62ea7fc9"),
     (
         "gate check",
         concat!(
-            "assay gate check registry.example/app@sha256:37a6… --policy gate.toml ",
-            "--evidence ./evidence",
+            "assay gate check registry.example/app@sha256:37a6… --policy gate.toml \\\n",
+            "    --evidence ./evidence",
         ),
     ),
     ("publish", "assay publish --dry-run"),
-    (
-        "unpark",
-        concat!(
-            "assay unpark registry.example/team/app@sha256:",
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-        ),
-    ),
+    ("unpark", "assay unpark registry.example/team/app@sha256:37a6…"),
     ("demo", "assay demo --keep demo"),
     ("completions", "assay completions bash > /etc/bash_completion.d/assay"),
     ("man", "assay man /usr/local/share/man/man1"),
@@ -144,16 +148,33 @@ mod tests {
         }
     }
 
+    /// The example lines of the help as it is printed on a narrow terminal.
+    fn printed(command: &Command, name: &str) -> Vec<String> {
+        let mut at = command.clone();
+        for word in name.split(' ') {
+            at = at.find_subcommand(word).unwrap().clone();
+        }
+        let help = at.term_width(80).render_long_help().to_string();
+        let (_, examples) = help.rsplit_once("Example:").unwrap();
+        for line in examples.lines() {
+            assert!(line.chars().count() <= 80, "{name}: {line}");
+        }
+        let joined = examples.replace("\\\n", " ");
+        joined.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    }
+
     #[test]
-    fn every_command_has_an_example_that_it_takes() {
+    fn every_command_has_an_example_that_it_takes_as_it_is_printed() {
         let command = add(crate::Cli::command());
         let mut found = BTreeSet::new();
         leaves(&command, "", &mut found);
         let named: BTreeSet<String> = EXAMPLES.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert_eq!(named, found);
         assert_eq!(named.len(), EXAMPLES.len());
-        for (name, text) in EXAMPLES {
-            for line in text.replace("\\\n", " ").lines() {
+        for (name, _) in EXAMPLES {
+            let lines = printed(&command, name);
+            assert!(!lines.is_empty(), "{name}");
+            for line in lines {
                 let call = line.split(" > ").next().unwrap_or_default().replace('\'', "");
                 assert!(call.starts_with(&format!("assay {name}")), "{name}: {call}");
                 let words = call.split_whitespace();

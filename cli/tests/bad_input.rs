@@ -253,7 +253,11 @@ async fn a_gate_denies_whatever_it_cannot_read_in_every_mode() {
         bench.registry.heal();
         let missing = bench.path("no-such-evidence");
         let run = check(&tag, &["--evidence", missing.to_str().unwrap()]).await;
-        assert_error(&run, "evidence that is not there", &["no-such-evidence", "deny"]);
+        // A mistake of the call, and a denial all the same.
+        let json = run.json();
+        assert_eq!((run.code, &json["exit"]), (Some(2), &json!(2)), "{run:?}");
+        assert_eq!((&json["decision"], &json["outcome"]), (&json!("deny"), &json!("error")));
+        assert!(run.err.contains("no-such-evidence"), "{run:?}");
         let broken = bench.path("broken.json");
         fs::write(&broken, br#"{"schema":"assay/evidence/v1","#).unwrap();
         let run = check(&tag, &["--evidence", broken.to_str().unwrap()]).await;

@@ -59,7 +59,8 @@ impl fmt::Display for Origin {
 }
 
 impl HostException {
-    fn is_for(&self, origin: &Origin) -> bool {
+    /// True for the origin that it names, in whatever spelling (`:443`, capitals).
+    pub fn is_for(&self, origin: &Origin) -> bool {
         let scheme = if self.plain_http { "http" } else { "https" };
         let url = Url::parse(&format!("{scheme}://{}/", self.host));
         url.is_ok_and(|url| {

@@ -1,6 +1,6 @@
 //! `assay assemble CONFIG`: a pure Rust `apko build`.
 
-use super::policy_file;
+use super::{named, policy_file};
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
@@ -109,6 +109,7 @@ pub async fn run(args: Args) -> Outcome {
         None => Policy::default(),
     };
     let source_date_epoch = epoch()?;
+    named::folder_to_make("--store", args.store.as_deref(), named::PRIVATE)?;
     let request = AssembleRequest {
         config: args.config.clone(),
         architectures: args.architectures.clone(),

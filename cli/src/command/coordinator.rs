@@ -1,5 +1,6 @@
 //! `assay coordinator …`: makes a coordinator's folder, checks it, runs it, looks after its data.
 
+use super::named;
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
@@ -84,9 +85,12 @@ pub async fn run(command: Command) -> Outcome {
     match command {
         Command::Init { dir, listen, listen_http, names, verifier_id, publish } => {
             let options = InitOptions { listen, listen_http, names, verifier_id, publish };
-            init(&dir, &options).map_err(|error| match error {
+            init(&dir, &options).map_err(|error| match &error {
                 InitError::Publish(_) | InitError::NotEmpty(_) => Failure::Usage(error.to_string()),
-                other => other.into(),
+                InitError::Folder { error: cause, .. } if named::is_of_the_call(cause) => {
+                    Failure::Usage(error.to_string())
+                }
+                _ => error.into(),
             })?;
             output::say(&format!(
                 "wrote {0}: coordinator.toml, policy.toml, keys and certificates. Workers and \

@@ -1,13 +1,13 @@
 //! `assay diff A B`: what differs between two images, platform by platform.
 
-use super::policy_file;
+use super::{named, policy_file};
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
     scratch::Scratch,
 };
 use attest::{Level, Platform, policy::Policy};
-use oci::{Image, ImageReference, ImageSource, SourceOptions};
+use oci::{Image, ImageSource, SourceOptions};
 use rebuild::compare::{Comparison, Options, compare, render_text_of};
 use std::path::{Path, PathBuf};
 use worker::pipeline::{network, published::PublishedImage};
@@ -48,8 +48,7 @@ async fn fetch(
     policy: &Policy,
     folder: &Path,
 ) -> Result<PublishedImage, Failure> {
-    let reference: ImageReference =
-        image.parse().map_err(|e: oci::reference::ReferenceError| Failure::Usage(e.to_string()))?;
+    let reference = named::image(image)?;
     let options = SourceOptions { network: network(policy), ..SourceOptions::default() };
     let source = ImageSource::open(&reference, &options)?;
     let found = Image::read(&source, &reference).await?;

@@ -8,12 +8,13 @@ mod words;
 
 use super::{
     fleet::{self, Connection},
-    keep::{keep, refuse_file},
-    policy_file, status,
+    keep::keep,
+    named, policy_file, status,
 };
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
+    whole_file,
 };
 use attest::{
     Digest,
@@ -26,7 +27,6 @@ use gate::{
     check::find,
     collect::{Collector, SourceError, options},
 };
-use oci::ImageReference;
 use proto::v1;
 use rebuild::compare::Explanation;
 use std::{
@@ -93,7 +93,7 @@ pub struct Explained {
 
 /// Runs the command; the exit code is the verdict's.
 pub async fn run(args: Args) -> Outcome {
-    refuse_file(args.keep.as_deref())?;
+    named::folder_to_make("--keep", args.keep.as_deref(), named::SHARED)?;
     let (whose, Found { explained, unjudged }) = match &args.policy {
         Some(policy) => (Whose::Own, from_evidence(&args, policy).await?),
         None => (Whose::Coordinators, from_coordinator(&args).await?),
@@ -186,10 +186,8 @@ fn finding_of(platform: &v1::PlatformState) -> Result<Option<Finding>, Failure> 
 }
 
 async fn from_evidence(args: &Args, policy: &Path) -> Result<Found, Failure> {
-    let reference: ImageReference = args
-        .image
-        .parse()
-        .map_err(|e: oci::reference::ReferenceError| Failure::Usage(e.to_string()))?;
+    let reference = named::image(&args.image)?;
+    named::evidence(&args.evidence)?;
     let policy = policy_file::read(policy)?;
     let options =
         options(&policy, oci::registry::Credentials::default(), oci::registry::Timing::default());
@@ -265,7 +263,7 @@ fn keep_all(folder: &Path, explained: &[Explained]) -> Result<(), Failure> {
     keep(folder, &sets)?;
     for (digest, explanation) in explained.iter().flat_map(|e| &e.explanations) {
         let name = format!("explanation-{}.json", digest.hex());
-        std::fs::write(folder.join(name), explanation.to_bytes()?)?;
+        whole_file::write(&folder.join(name), &explanation.to_bytes()?)?;
     }
     Ok(())
 }

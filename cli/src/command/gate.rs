@@ -3,11 +3,7 @@
 //! Invariant: the decision is the gate library's; nothing is rebuilt here, and what could not be read
 //! is an error in every mode.
 
-use super::{
-    fleet,
-    keep::{keep, refuse_file},
-    policy_file,
-};
+use super::{fleet, keep::keep, named, policy_file};
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
@@ -16,7 +12,6 @@ use gate::{
     Check, EvidenceSource, GateError, Report,
     collect::{SourceError, options},
 };
-use oci::ImageReference;
 use std::path::PathBuf;
 
 /// Subcommands of `gate`.
@@ -69,11 +64,16 @@ pub async fn run(command: Command) -> Outcome {
 }
 
 async fn check(args: CheckArgs) -> Outcome {
-    let reference: ImageReference = args
-        .image
-        .parse()
-        .map_err(|e: oci::reference::ReferenceError| Failure::Usage(e.to_string()))?;
-    refuse_file(args.keep.as_deref())?;
+    let reference = named::image(&args.image)?;
+    if args.offline && reference.digest().is_none() {
+        return Err(Failure::Usage(format!(
+            "expected a digest with --offline, like registry.example/team/app@sha256:…, found {}: \
+             nothing is asked then which image a tag names",
+            args.image
+        )));
+    }
+    named::evidence(&args.evidence)?;
+    named::folder_to_make("--keep", args.keep.as_deref(), named::SHARED)?;
     let policy = policy_file::read(&args.policy)?;
     let options =
         options(&policy, oci::registry::Credentials::default(), oci::registry::Timing::default());

@@ -16,6 +16,8 @@ use tonic::transport::Channel;
 
 /// Rows asked for in one call.
 const ROWS: u32 = 500;
+/// The table that has something of everything.
+const HISTORY: &str = "history";
 
 /// Arguments of `history`.
 #[derive(Debug, clap::Args)]
@@ -106,22 +108,39 @@ fn text(value: Option<&Value>) -> String {
     }
 }
 
-fn nothing_known(image: &str) {
-    output::say(&format!(
-        "nothing is known of {image}: it was never submitted here, or is spelled otherwise"
-    ));
+/// Says why there are no rows: the image is not known here, or this table has none of it.
+async fn say_empty(connection: &Connection, image: &str, table: &str) -> Result<(), Failure> {
+    let (repository, digest) = parts(image)?;
+    if digest.is_empty() {
+        // Of a repository only rows are known: an image of it may wait for its first ones.
+        let mut pages = Pages::new(connection, Some(image), HISTORY, String::new())?;
+        if table == HISTORY || pages.next().await?.is_none_or(|page| page.rows.is_empty()) {
+            output::say(&format!(
+                "nothing was observed or judged in {image}: nothing of it was submitted here, it is \
+                 spelled otherwise, or it waits for its first answers"
+            ));
+            return Ok(());
+        }
+    } else if super::status::get(connection, &repository, &digest).await?.is_none() {
+        output::say(&format!(
+            "nothing is known of {image}: it was never submitted here, or is spelled otherwise"
+        ));
+        return Ok(());
+    }
+    output::say(&format!("{image} is known here, the table {table} has no rows of it so far"));
+    Ok(())
 }
 
 /// Prints a table or one JSON value.
 pub async fn run(args: Args) -> Outcome {
     let mut rows = Vec::new();
     let from = args.cursor.clone();
-    let mut pages = Pages::new(&args.connection, Some(&args.image), "history", from)?;
+    let mut pages = Pages::new(&args.connection, Some(&args.image), HISTORY, from)?;
     while let Some(page) = pages.next().await? {
         rows.extend(page.rows);
     }
     if rows.is_empty() && args.cursor.is_empty() {
-        nothing_known(&args.image);
+        say_empty(&args.connection, &args.image, HISTORY).await?;
     }
     if args.format == Format::Json {
         let value = serde_json::json!({
@@ -178,7 +197,7 @@ pub async fn export(args: ExportArgs) -> Outcome {
         }
     }
     if let Some(image) = args.image.as_deref().filter(|_| empty) {
-        nothing_known(image);
+        say_empty(&args.connection, image, &table).await?;
     }
     output::say(&format!("cursor: {}", pages.cursor));
     Ok(0)

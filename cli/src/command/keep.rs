@@ -14,17 +14,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Refuses what is there and is no folder, before anything is done that would have to be kept.
-pub fn refuse_file(folder: Option<&Path>) -> Result<(), Failure> {
-    match folder {
-        Some(path) if path.exists() && !path.is_dir() => Err(Failure::Usage(format!(
-            "expected --keep to name a folder, found {} to be none: name another one",
-            path.display()
-        ))),
-        _ => Ok(()),
-    }
-}
-
 /// One file for each platform, in a folder for each repository: the same bytes in two repositories
 /// have two verdicts. A `+` stands in no repository's name.
 pub fn keep(folder: &Path, sets: &[EvidenceSet]) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod gate;
 pub mod history;
 pub mod keep;
+pub mod named;
 pub mod operator;
 pub mod policy;
 pub mod policy_file;

@@ -2,7 +2,10 @@
 //!
 //! Invariant: the root key is read only to sign records, here; it never goes to a coordinator.
 
-use super::fleet::{self, Connection};
+use super::{
+    fleet::{self, Connection},
+    named,
+};
 use crate::{
     exit::{Failure, Outcome},
     output, whole_file,
@@ -157,6 +160,7 @@ pub async fn run(command: Command) -> Outcome {
 }
 
 fn keygen(name: &OperatorId, dir: &Path) -> Outcome {
+    named::folder("--dir", dir)?;
     let key = SigningKey::generate()?;
     let secret = dir.join(format!("{name}.key"));
     let public = dir.join(format!("{name}.pub"));

@@ -1,12 +1,12 @@
 //! `assay policy init|check|explain`: drafts, checks, puts into words.
 
-use super::policy_file;
+use super::{named, policy_file};
 use crate::{
     exit::{Failure, Outcome},
     output,
 };
 use attest::{Repository, policy::Policy, trust};
-use oci::{Image, ImageReference, ImageSource, SourceOptions, discover_image};
+use oci::{Image, ImageSource, SourceOptions, discover_image};
 use std::path::{Path, PathBuf};
 use worker::pipeline::{network, source_of};
 
@@ -70,8 +70,14 @@ fn refuse_unsupported(file: &Path, policy: &Policy) -> Result<(), Failure> {
 /// The exceptions of network safety that were needed to read the image.
 fn exceptions(policy: &Policy, repository: &Repository) -> String {
     let host = repository.as_str().split('/').next().unwrap_or_default();
-    let own = policy.registries.iter().filter(|exception| exception.host == host);
-    own.map(|exception| {
+    // As reading went: by origin, whatever the spelling.
+    let network = network(policy);
+    let Ok(origin) = network.base_url(host).and_then(|url| network.check(&url, host)) else {
+        return String::new();
+    };
+    let own = policy.registries.iter().zip(&network.hosts);
+    let own = own.filter(|(_, exception)| exception.is_for(&origin));
+    own.map(|(exception, _)| {
         let plain = if exception.plain_http { "plain_http = true\n" } else { "" };
         let ca = match &exception.ca {
             Some(_) => "ca = \"ca.pem\"   # put the PEM of its authority there\n",
@@ -83,8 +89,7 @@ fn exceptions(policy: &Policy, repository: &Repository) -> String {
 }
 
 async fn init(image: &str, policy: Option<PathBuf>) -> Outcome {
-    let reference: ImageReference =
-        image.parse().map_err(|e: oci::reference::ReferenceError| Failure::Usage(e.to_string()))?;
+    let reference = named::image(image)?;
     let policy = policy_file::find_any(policy.as_deref())?;
     let options = SourceOptions { network: network(&policy), ..SourceOptions::default() };
     let source = ImageSource::open(&reference, &options)?;
@@ -95,4 +100,29 @@ async fn init(image: &str, policy: Option<PathBuf>) -> Outcome {
     output::data(&format!("{}{}", draft.to_toml(), exceptions(&policy, found.repository())))?;
     output::say("a draft: put the publisher's key file beside it, and check whose key that is");
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use attest::policy::RegistryException;
+
+    #[test]
+    fn the_draft_has_the_exception_that_counted_however_it_is_spelled() {
+        for (host, plain_http, repository, there) in [
+            ("registry.lan:443", false, "registry.lan/team/app", true),
+            ("registry.lan", false, "registry.lan:443/team/app", true),
+            ("registry.lan:80", true, "registry.lan/team/app", true),
+            ("registry.lan:80", true, "registry.lan:80/team/app", true),
+            ("registry.lan:5000", false, "registry.lan/team/app", false),
+            ("registry.lan", true, "registry.lan:443/team/app", false),
+            ("other.lan", false, "registry.lan/team/app", false),
+        ] {
+            let exception = RegistryException { host: host.to_owned(), plain_http, ca: None };
+            let policy = Policy { registries: vec![exception], ..Policy::default() };
+            let draft = exceptions(&policy, &repository.parse().unwrap());
+            let expected = format!("[[registry]]\nhost = {host:?}\n");
+            assert_eq!(draft.contains(&expected), there, "{host} {repository}: {draft}");
+        }
+    }
 }

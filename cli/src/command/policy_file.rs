@@ -6,10 +6,14 @@
 use crate::exit::Failure;
 use attest::policy::{Mirror, Policy};
 use std::{
-    fs,
+    fs::File,
+    io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
+use url::Url;
+use worker::material::place::folder_path;
 
 /// Largest policy file or key file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -52,16 +56,22 @@ pub fn read(path: &Path) -> Result<Policy, Failure> {
     })
 }
 
+/// Regular files only, and none is waited for: without O_NONBLOCK a pipe would hold the command until
+/// somebody writes into it, and a device has no end.
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("expected to read {}: {error}", path.display());
-    let size = fs::metadata(path).map_err(failed)?.len();
-    if size > FILE_BYTES_MAX {
-        let path = path.display();
-        return Err(format!(
-            "expected {path} to have at most {FILE_BYTES_MAX} bytes, found {size}"
-        ));
+    let flags = libc::O_NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(format!("expected {} to be a file, found something else", path.display()));
     }
-    fs::read(path).map_err(failed)
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let path = path.display();
+        return Err(format!("expected {path} to have at most {FILE_BYTES_MAX} bytes, found more"));
+    }
+    Ok(bytes)
 }
 
 /// `PREFIX=URL` of `--mirror`.
@@ -72,14 +82,69 @@ pub fn mirror(text: &str) -> Result<Mirror, String> {
         .ok_or_else(|| {
             "expected PREFIX=URL, like https://packages.example/=file:///srv/mirror/".to_owned()
         })?;
-    let folder = match url.strip_prefix("file://") {
-        Some(path) => Some(path),
-        None if url.contains("://") => None,
-        None => Some(url),
-    };
-    if let Some(folder) = folder.filter(|folder| !Path::new(folder).is_dir()) {
-        return Err(format!("expected a folder at {folder}, found none"));
+    match folder_path(url) {
+        Some(folder) if !folder.is_dir() => {
+            return Err(format!("expected a folder at {}, found none", folder.display()));
+        }
+        None if Url::parse(url).is_ok_and(|url| url.scheme() == "file") => {
+            return Err(format!(
+                "expected a folder of this machine, like file:///srv/, found {url}"
+            ));
+        }
+        _ => {}
     }
     let prefix = if prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") };
     Ok(Mirror { prefix, url: url.to_owned(), complete: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_is_a_folder_as_it_is_read_or_an_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let spaced = folder.path().join("my dir");
+        std::fs::create_dir(&spaced).unwrap();
+        let (shown, root) = (spaced.display(), folder.path().display());
+        let escaped = format!("file://{root}/my%20dir/");
+        for good in [
+            format!("file:{root}/"),
+            format!("file://{root}"),
+            format!("file://localhost{root}/"),
+            escaped.clone(),
+            format!("{shown}/"),
+            "https://mirror.example/p/".to_owned(),
+        ] {
+            let made = mirror(&format!("https://p.example/={good}")).unwrap();
+            assert_eq!((&made.url, &made.prefix[..]), (&good, "https://p.example/"));
+        }
+        for bad in [
+            format!("file://{root}/none/"),
+            format!("{root}/none"),
+            "file://host.example/srv/".to_owned(),
+            "ftp://host.example/srv/".to_owned(),
+            "/dev/null".to_owned(),
+        ] {
+            let error = mirror(&format!("https://p.example/={bad}")).unwrap_err();
+            assert!(error.contains("expected a folder"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_a_file_that_ends_and_none_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        for path in [Path::new("/dev/zero"), &pipe, folder.path()] {
+            let error = read(path).unwrap_err();
+            assert_eq!(error.code(), 16, "{error}");
+            assert!(error.to_string().contains("to be a file, found something else"), "{error}");
+        }
+        let long = folder.path().join("long");
+        File::create(&long).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+        let error = read(&long).unwrap_err().to_string();
+        assert!(error.contains("to have at most 1048576 bytes"), "{error}");
+    }
 }

@@ -3,6 +3,7 @@
 //! Invariant: thin: every decision is `coordinator::upkeep`'s. A record is given up only with
 //! `--cut-at` and `--accept-loss` together.
 
+use super::named;
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
@@ -36,6 +37,7 @@ pub fn failed(error: &UpkeepError) -> Failure {
 
 /// Makes the index again.
 pub fn reindex(dir: &Path) -> Outcome {
+    named::folder("DIR", dir)?;
     let steps = Steps::new("reindex");
     let done = upkeep::reindex(&data_folder(dir), |at, end| steps.at("record", at.0, Some(end.0)));
     let done = done.map_err(|error| failed(&error))?;
@@ -122,6 +124,7 @@ fn give_up(data: &Path, position: u64, format: Format) -> Outcome {
 
 /// Copies the journal.
 pub fn back_up(dir: &Path, target: &Path) -> Outcome {
+    named::folder("DIR", dir)?;
     let steps = Steps::new("backup");
     let now = super::fleet::now()?;
     let list = backup::backup(&data_folder(dir), target, now, |done| steps.at("byte", done, None));
@@ -138,6 +141,7 @@ pub fn back_up(dir: &Path, target: &Path) -> Outcome {
 
 /// Puts a backup in place.
 pub fn restore(from: &Path, dir: &Path) -> Outcome {
+    named::folder("BACKUP", from)?;
     let steps = Steps::new("restore");
     let list = backup::restore(from, &data_folder(dir), |done| steps.at("byte", done, None));
     let list = list.map_err(|error| failed(&error))?;

@@ -1,6 +1,6 @@
 //! `assay verify IMAGE`: rebuilds an image here.
 
-use super::{keep::refuse_file, policy_file};
+use super::{named, policy_file};
 use crate::{
     exit::{Failure, Outcome},
     output::{self, Format},
@@ -12,7 +12,6 @@ use attest::{
     Platform,
     policy::{Mirror, Policy},
 };
-use oci::ImageReference;
 use rebuild::compare::render_text;
 use std::{path::PathBuf, sync::Arc};
 use worker::{
@@ -74,11 +73,9 @@ pub async fn run(args: Args) -> Outcome {
 }
 
 async fn verified(args: Args) -> Outcome {
-    let reference: ImageReference = args
-        .image
-        .parse()
-        .map_err(|e: oci::reference::ReferenceError| Failure::Usage(e.to_string()))?;
-    refuse_file(args.keep.as_deref())?;
+    let reference = named::image(&args.image)?;
+    named::folder_to_make("--keep", args.keep.as_deref(), named::SHARED)?;
+    named::folder_to_make("--store", args.store.as_deref(), named::PRIVATE)?;
     let policy = if args.any_signer {
         let own = args.policy.clone().or_else(policy_file::users_own);
         own.map_or_else(|| Ok(Policy::default()), |path| policy_file::read(&path)).map(Arc::new)?

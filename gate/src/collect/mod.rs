@@ -79,7 +79,8 @@ impl FromStr for EvidenceSource {
                 _ => Err(bad(EXPECTED)),
             };
         }
-        if text.is_empty() {
+        // No folder is named like that: whoever wrote it meant the network.
+        if text.is_empty() || text.contains("://") {
             return Err(bad("a file, a folder, a coordinator's URL or oci://HOST/REPOSITORY"));
         }
         Ok(Self::Path(PathBuf::from(text)))

@@ -34,6 +34,7 @@ pub fn json(
             "manifest": one.finding.subject.digest,
             "outcome": one.finding.outcome.as_str(),
             "level": one.finding.outcome.level().as_str(),
+            "open_again": one.open_again.is_some(),
             "open_again_attempt": one.open_again,
             "verdict": serde_json::to_value(&one.finding)?,
             "explained_by": explained_by(one),
@@ -43,8 +44,8 @@ pub fn json(
     platforms.extend(unjudged.iter().map(|one| {
         json!({
             "platform": one.platform, "manifest": one.manifest, "outcome": "inconclusive",
-            "level": "none", "open_again_attempt": null, "verdict": null, "why": one.why,
-            "explained_by": {}, "explanations": {},
+            "level": "none", "open_again": false, "open_again_attempt": null, "verdict": null,
+            "why": one.why, "explained_by": {}, "explanations": {},
         })
     }));
     let judged_by = match whose {

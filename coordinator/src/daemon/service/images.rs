@@ -3,7 +3,7 @@
 use super::{Core, client, quota::Submissions, store_status, watches};
 use crate::{
     daemon::{
-        evidence::{self, SubmittedImage, about_image},
+        evidence::{self, SubmittedImage, SubmittedPlatform, about_image},
         intake::{self, IntakeError},
         publish,
         research::{self, Table},
@@ -17,7 +17,11 @@ use attest::{
 };
 use oci::ImageReference;
 use proto::{convert, status, v1, v1::image_service_server::ImageService};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Request, Response, Status};
 
@@ -93,11 +97,33 @@ impl Images {
     fn image(&self, repository: &Repository, digest: &Digest) -> Result<SubmittedImage, Status> {
         let about = about_image(repository, digest);
         let found = self.core.store.newest_about(Kind::EVIDENCE, &about);
-        let found = found.map_err(|e| store_status(&e))?.ok_or_else(|| {
-            status::missing(format!("{repository}@{digest} was not submitted here"))
-        })?;
-        serde_json::from_slice(&found.body)
-            .map_err(|e| status::unavailable(format!("record {}: {e}", found.position)))
+        if let Some(found) = found.map_err(|e| store_status(&e))? {
+            return serde_json::from_slice(&found.body)
+                .map_err(|e| status::unavailable(format!("record {}: {e}", found.position)));
+        }
+        self.platform(repository, digest)
+    }
+
+    /// A platform's own manifest, known by the images that it was submitted with: of each platform
+    /// that it is listed as, the job that was submitted last.
+    fn platform(&self, repository: &Repository, digest: &Digest) -> Result<SubmittedImage, Status> {
+        let store = self.core.store.as_ref();
+        let mut newest: BTreeMap<String, (JournalPosition, JobId)> = BTreeMap::new();
+        for job in store.jobs_of(repository, digest).map_err(|e| store_status(&e))? {
+            let Some(known) = store.job(&job).map_err(|e| store_status(&e))? else { continue };
+            let at = evidence::submitted_at(store, &job).map_err(|e| store_status(&e))?;
+            let platform = known.spec.subject.platform.to_string();
+            if newest.get(&platform).is_none_or(|(before, _)| *before < at) {
+                newest.insert(platform, (at, job));
+            }
+        }
+        if newest.is_empty() {
+            let text = format!("{repository}@{digest} was not submitted here");
+            return Err(status::missing(text));
+        }
+        let jobs = (0..).zip(newest.into_values());
+        let jobs = jobs.map(|(entry, (_, job))| SubmittedPlatform { entry, job }).collect();
+        Ok(SubmittedImage { repository: repository.clone(), digest: *digest, jobs, tag: None })
     }
 
     fn state(&self, image: &SubmittedImage) -> Result<v1::ImageState, Status> {
