@@ -7,6 +7,7 @@ use attest::Platform;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     cell::Cell,
+    path::Path,
     time::{Duration, Instant},
 };
 use worker::{assemble::AssembleProgress, pipeline::verify::Progress};
@@ -123,5 +124,9 @@ impl AssembleProgress for Bar {
 
     fn remark(&self, text: &str) {
         self.0.suspend(|| crate::output::say(text));
+    }
+
+    fn temporary(&self, folder: &Path) {
+        crate::scratch::remember(folder);
     }
 }

@@ -19,6 +19,10 @@ use tokio::{
 const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
 
+/// How often a folder is emptied in which files still appear: a job that goes on makes one file a
+/// layer, and its next one needs a folder that is gone by then.
+const SWEEPS_MAX: usize = 16;
+
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A folder for temporary files.
@@ -29,8 +33,7 @@ impl Scratch {
     /// A new one.
     pub fn new() -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("assay-").tempdir()?;
-        let path = folder.path().to_owned();
-        FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+        remember(folder.path());
         Ok(Self(folder))
     }
 
@@ -40,10 +43,21 @@ impl Scratch {
     }
 }
 
-/// Removes what is left of the folders: to be called when nothing runs any more.
+/// Has [`sweep`] remove a folder that somebody else made and owns.
+pub fn remember(folder: &Path) {
+    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(folder.to_owned());
+}
+
+/// Removes what is left of the folders: to be called when nothing runs any more, or nothing that
+/// makes a folder. A thread that was not waited for may add a file while its folder is emptied.
 pub fn sweep() {
     for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        let _ = std::fs::remove_dir_all(folder);
+        for _ in 0..SWEEPS_MAX {
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                _ => break,
+            }
+        }
     }
 }
 
@@ -55,11 +69,13 @@ pub async fn until_signalled(command: impl Future<Output = Outcome>) -> Outcome 
     // A task of its own: the command may keep its thread busy when the second one comes.
     let watching = tokio::spawn(watch(interrupt, terminate, first));
     tokio::select! {
+        // Whatever the command came to in the meantime: who stopped it is told that it was stopped.
+        biased;
+        Some(code) = came.recv() => Ok(code),
         outcome = command => {
             watching.abort();
             outcome
         }
-        Some(code) = came.recv() => Ok(code),
     }
 }
 
@@ -74,7 +90,26 @@ async fn watch(mut interrupt: Signal, mut terminate: Signal, first: mpsc::Sender
             std::process::exit(i32::from(code));
         }
         asked = true;
-        crate::output::say("stopping; once more ends it at once");
+        // Not here: where nobody reads standard error, no second signal would be heard.
+        tokio::task::spawn_blocking(|| crate::output::say("stopping; once more ends it at once"));
         let _ = first.try_send(code);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_somebody_else_is_swept_when_it_was_remembered() {
+        let parent = tempfile::tempdir().unwrap();
+        let (known, other) = (parent.path().join("known"), parent.path().join("other"));
+        for folder in [&known, &other] {
+            std::fs::create_dir(folder).unwrap();
+            std::fs::write(folder.join("layer"), b"x").unwrap();
+        }
+        remember(&known);
+        sweep();
+        assert!(!known.exists() && other.exists());
     }
 }

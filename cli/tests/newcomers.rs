@@ -173,14 +173,14 @@ async fn one_digest_names_an_image_everywhere_and_nothing_known_is_said() {
     let bench = Bench::start().await;
     let fleet = Fleet::start(&bench, "").await;
     let ask = async |words: &[&str]| bench.assay(&[words, &fleet.connection()].concat()).await;
-    // Nobody trusted signed it: it is judged without any worker.
-    let stranger = bench.by_digest("wrong-signer");
-    let run = ask(&["submit", &stranger, "--wait", "--format", "json"]).await;
+    // Neither of its two platforms has a recipe: they are judged without any worker.
+    let judged = bench.by_digest("index-only");
+    let run = ask(&["submit", &judged, "--wait", "--format", "json"]).await;
     let json = run.json();
-    assert_eq!((run.code, &json["exit"]), (Some(13), &json!(13)), "{run:?}");
+    assert_eq!((run.code, &json["exit"]), (Some(14), &json!(14)), "{run:?}");
     let shape = (&json["schema"], &json["image"], &json["hint"]);
-    assert_eq!(shape, (&json!("assay/submit/v1"), &json!(stranger), &Value::Null));
-    let state = ask(&["status", &stranger, "--format", "json"]).await.json();
+    assert_eq!(shape, (&json!("assay/submit/v1"), &json!(judged), &Value::Null));
+    let state = ask(&["status", &judged, "--format", "json"]).await.json();
     assert_eq!(state["schema"], "assay/status/v1");
     let platforms: Vec<&str> = state["platforms"]
         .as_array()
@@ -188,7 +188,8 @@ async fn one_digest_names_an_image_everywhere_and_nothing_known_is_said() {
         .iter()
         .map(|platform| platform["manifest"].as_str().unwrap())
         .collect();
-    let listed = ask(&["history", &stranger, "--format", "json"]).await.json();
+    assert_eq!(platforms.len(), 2, "{state}");
+    let listed = ask(&["history", &judged, "--format", "json"]).await.json();
     assert_eq!(listed["schema"], "assay/history-list/v1");
     let rows = listed["rows"].as_array().unwrap();
     let of: Vec<&str> = rows.iter().map(|row| row["manifest_digest"].as_str().unwrap()).collect();
@@ -196,25 +197,57 @@ async fn one_digest_names_an_image_everywhere_and_nothing_known_is_said() {
         assert!(of.contains(platform), "{platform} is not in {of:?}");
     }
     let cursor = listed["cursor"].as_str().unwrap();
-    let behind = ask(&["history", &stranger, "--format", "json", "--cursor", cursor]).await.json();
+    let behind = ask(&["history", &judged, "--format", "json", "--cursor", cursor]).await.json();
     assert_eq!(behind["rows"], json!([]), "nothing came since");
-    let one = format!("{}@{}", stranger.split('@').next().unwrap(), platforms[0]);
-    let own = ask(&["history", &one, "--format", "json"]).await.json();
-    let own = own["rows"].as_array().unwrap();
-    assert!(own.iter().all(|row| row["manifest_digest"] == platforms[0]), "{own:?}");
-    let repository = stranger.split('@').next().unwrap();
+    let repository = judged.split('@').next().unwrap();
+    for (at, platform) in platforms.iter().enumerate() {
+        let one = format!("{repository}@{platform}");
+        let own = ask(&["history", &one, "--format", "json"]).await.json();
+        let own = own["rows"].as_array().unwrap();
+        assert!(!own.is_empty() && own.len() < rows.len(), "{own:?}");
+        assert!(own.iter().all(|row| row["manifest_digest"] == **platform), "{own:?}");
+        // A platform's own manifest is known to every command, with its own job.
+        for command in ["status", "explain"] {
+            let run = ask(&[command, &one, "--format", "json"]).await;
+            let json = run.json();
+            assert!(run.code == Some(14) && run.err.is_empty(), "{run:?}");
+            let found = json["platforms"].as_array().unwrap();
+            assert_eq!(found.len(), 1, "{json}");
+            assert_eq!(found[0]["manifest"], **platform, "{json}");
+            assert_eq!(found[0]["outcome"], "not-rebuildable", "{json}");
+            assert_eq!(found[0]["open_again"], false, "{json}");
+        }
+        let own = ask(&["status", &one, "--format", "json"]).await.json();
+        assert_eq!(own["platforms"][0]["job"], state["platforms"][at]["job"], "{own}");
+        let run = ask(&["unpark", &one]).await;
+        assert!(run.code == Some(1) && run.err.contains("expected a parked platform"), "{run:?}");
+    }
     let whole = ask(&["history", repository, "--format", "json"]).await.json();
     assert_eq!(whole["rows"], listed["rows"], "the repository has one image");
-    let run = ask(&["export", &stranger, "--table", "verdicts"]).await;
+    let run = ask(&["export", &judged, "--table", "verdicts"]).await;
     let verdicts: Vec<Value> = run.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(verdicts.len(), platforms.len(), "{run:?}");
     for (verdict, platform) in verdicts.iter().zip(state["platforms"].as_array().unwrap()) {
         assert_eq!(verdict["attempt"], platform["attempt"], "one count");
     }
+    // An image that is known is not called unknown where a table has nothing of it.
+    let one = format!("{repository}@{}", platforms[0]);
+    for image in [&judged[..], &one, repository] {
+        for table in ["diffs", "tags"] {
+            let run = ask(&["export", image, "--table", table]).await;
+            assert_eq!((run.code, &run.out[..]), (Some(0), ""), "{run:?}");
+            let says = format!("{image} is known here, the table {table} has no rows of it");
+            assert!(run.err.contains(&says), "{run:?}");
+        }
+    }
+    let hello = bench.by_digest("hello");
+    let other = hello.split('@').next().unwrap();
     for command in ["history", "export"] {
-        let run = ask(&[command, &bench.by_digest("hello")]).await;
+        let run = ask(&[command, &hello]).await;
         assert_eq!(run.code, Some(0), "{run:?}");
         assert!(run.err.contains("nothing is known of"), "{run:?}");
+        let run = ask(&[command, other]).await;
+        assert!(run.code == Some(0) && run.err.contains("nothing was observed"), "{run:?}");
         for wrong in [&bench.image("hello")[..], "not a reference", "r.example/a@sha256:12"] {
             assert_eq!(ask(&[command, wrong]).await.code, Some(2), "{command} {wrong}");
         }
@@ -243,6 +276,10 @@ async fn an_image_without_a_verdict_is_inconclusive_to_status_and_explain() {
     let platforms = json["platforms"].as_array().unwrap();
     assert_eq!(platforms.len(), case("hello")["platforms"].as_object().unwrap().len(), "{json}");
     assert!(platforms.iter().all(|p| p["outcome"] == "inconclusive"), "{json}");
+    let again = |p: &Value| (p["open_again"] == false, p["open_again_attempt"].is_null());
+    assert!(platforms.iter().all(|p| again(p) == (true, true)), "{json}");
+    let run = ask(&["history", &hello]).await;
+    assert!(run.code == Some(0) && run.err.contains("is known here"), "{run:?}");
     let run = ask(&["explain", &hello]).await;
     assert!(run.code == Some(11) && run.out.contains("not judged yet"), "{run:?}");
     // The coordinator itself: numbers.
@@ -345,6 +382,32 @@ async fn what_a_signal_ends_leaves_nothing_behind() {
     assert_eq!(names(&temporary), [""; 0]);
 }
 
+/// Its last stage waits for other processes: who stops it there hears nothing of their answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demonstration_that_is_stopped_while_gates_decide_says_that_it_was_stopped() {
+    let bench = Bench::start().await;
+    let temporary = bench.path("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut command = bench::command(bench.folder.path());
+    command.args(["demo", "--fixtures", fixtures().to_str().unwrap()]).stderr(Stdio::null());
+    let mut child = command.env("TMPDIR", &temporary).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The fleet's table is printed, the gates begin.
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if line.starts_with("IMAGE") {
+            break;
+        }
+    }
+    signal("-INT", child.id().unwrap());
+    let mut rest = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        rest.push_str(&line);
+    }
+    assert_eq!(child.wait().await.unwrap().code(), Some(130), "{rest}");
+    assert!(!rest.contains("GATE CHECK"), "{rest}");
+    assert_eq!(names(&temporary), [""; 0]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_of_the_call_are_2_and_say_what_is_there() {
     let bench = Bench::start().await;
@@ -390,6 +453,33 @@ async fn mistakes_of_the_call_are_2_and_say_what_is_there() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(code(&["coordinator", "check-config", dir]).await, Some(2), "others can read it");
     assert_eq!(code(&["coordinator", "run", dir]).await, Some(2));
+    // Files, folders and addresses that are not there, or where nothing can be made.
+    let digest = bench.by_digest("hello");
+    let gate = ["gate", "check", &digest, "--policy", &policy];
+    for (words, says) in [
+        (&["--evidence", "/nope"][..], "found nothing at /nope"),
+        (&["--evidence", "ftp://x.example"], "ftp://x.example"),
+        (&["--keep", "/proc/x"], "/proc/x"),
+    ] {
+        let run = bench.assay(&[&gate[..], words].concat()).await;
+        assert!(run.code == Some(2) && run.err.contains(says), "{run:?}");
+    }
+    for (words, says) in [
+        (&["gate", "check", &image, "--policy", &policy, "--offline"][..], "expected a digest"),
+        (&["explain", &digest, "--policy", &policy, "--evidence", "/nope"], "at /nope"),
+        (&["verify", "oci:/nope:a/b:c", "--policy", &policy], "at /nope"),
+        (&["verify", &image, "--policy", &policy, "--store", "/proc/x"], "at /proc/x"),
+        (&["verify", &image, "--policy", &policy, "--keep", "/proc/x"], "at /proc/x"),
+        (&["operator", "keygen", "acme", "--dir", "/nope"], "at /nope"),
+        (&["coordinator", "init", "/proc/x"], "/proc/x"),
+        (&["coordinator", "reindex", "/nope"], "at /nope"),
+        (&["coordinator", "backup", "/nope", "b"], "at /nope"),
+        (&["coordinator", "restore", "/nope", "c"], "at /nope"),
+        (&["demo", "--keep", "/proc/x"], "at /proc/x"),
+    ] {
+        let run = bench.assay(words).await;
+        assert!(run.code == Some(2) && run.err.contains(says), "{words:?}: {run:?}");
+    }
     // Words about logs.
     assert_eq!(code(&["--log", "!!!", "policy", "check", &policy]).await, Some(2));
     for value in ["1", "0", ""] {

@@ -47,7 +47,7 @@ pub async fn run(args: Args) -> Outcome {
     }
     let temporary = Scratch::new()?;
     let folder = args.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
-    std::fs::create_dir_all(&folder)?;
+    super::named::folder_to_make("--keep", Some(&folder), super::named::SHARED)?;
     let folder = std::fs::canonicalize(folder)?;
     output::say("starting: a registry, a coordinator, five operators with a worker each");
     let mut fleet = Fleet::start(&folder, &args.fixtures).await?;
@@ -65,7 +65,7 @@ pub async fn run(args: Args) -> Outcome {
     fleet.stop().await;
     let header = ["IMAGE", "PLATFORM", "OUTCOME", "LEVEL", "K/N", "ATTEMPT", "WHY"];
     output::data(&format!("\n{}", output::table(&header, &rows)))?;
-    wrong += gate(&folder, &fleet)?;
+    wrong += gate(&folder, &fleet).await?;
     if args.keep.is_some() {
         output::data(&format!(
             "\nThe evidence is in {0}/evidence. To look at it:\n  assay gate check IMAGE --policy \
@@ -140,17 +140,21 @@ fn suspects(judged: &serde_json::Value) -> String {
     }
 }
 
-/// Lets fresh processes decide from the kept evidence; counts those that decide otherwise.
-fn gate(folder: &Path, fleet: &Fleet) -> Result<usize, Failure> {
+/// Lets fresh processes decide from the kept evidence; counts those that decide otherwise. Ctrl-C of a
+/// terminal is for this process alone: they are in a group of their own, and go when it stops.
+async fn gate(folder: &Path, fleet: &Fleet) -> Result<usize, Failure> {
     let mut rows = Vec::new();
     let mut wrong = 0;
     for (image, reference) in fleet.references() {
-        let status = std::process::Command::new(std::env::current_exe()?)
+        let status = tokio::process::Command::new(std::env::current_exe()?)
             .args(["gate", "check", reference, "--strict-exit", "--format", "json", "--policy"])
             .arg(folder.join("gate.toml"))
             .arg("--evidence")
             .arg(folder.join("evidence"))
-            .output()?;
+            .process_group(0)
+            .kill_on_drop(true)
+            .output()
+            .await?;
         let code = status.status.code().unwrap_or(-1);
         let answer: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
         let text = |key: &str| answer.get(key).and_then(|v| v.as_str()).unwrap_or("-").to_owned();

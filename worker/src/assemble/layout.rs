@@ -59,6 +59,11 @@ impl Staging {
         Ok(Self { folder: Arc::new(folder), writer, serial: Arc::default() })
     }
 
+    /// Where everything is written until it is whole.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn blobs(&self) -> PathBuf {
         self.writer.path().join("blobs").join("sha256")
     }

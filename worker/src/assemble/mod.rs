@@ -32,7 +32,10 @@ use rebuild::apko::{
     index,
 };
 use recipe::RecipeFile;
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// What is asked for, as the command line has it.
 #[derive(Debug, Clone, Default)]
@@ -100,6 +103,9 @@ pub trait AssembleProgress: Send + Sync {
     fn advance(&self, done: u64);
     /// Something that a person should know.
     fn remark(&self, text: &str);
+    /// A folder that is the run's own until it ends. A thread that still writes keeps it: whoever
+    /// ends the process then has to remove it.
+    fn temporary(&self, folder: &Path);
 }
 
 /// Hears nothing.
@@ -109,6 +115,7 @@ impl AssembleProgress for Silent {
     fn begin(&self, _: &str, _: u64, _: bool) {}
     fn advance(&self, _: u64) {}
     fn remark(&self, _: &str) {}
+    fn temporary(&self, _: &Path) {}
 }
 
 /// Assembles an image into a new layout.
@@ -122,6 +129,7 @@ pub async fn assemble(
     let behaviour = behaviour(request)?;
     let recipe = RecipeFile::read(request)?;
     let staging = Staging::beside(&request.output)?;
+    progress.temporary(staging.folder());
     let repositories = repository::of(&recipe.config, &request.repositories)?;
     let keys = keys::gather(request, tools, &recipe, &repositories, progress.as_ref()).await?;
     let job = choose::Job { request, tools, recipe: &recipe, behaviour, keys: &keys };
@@ -245,5 +253,44 @@ impl Build {
             created: assembly.created,
         };
         Ok((entry, AssembledPlatform::new(platform, &assembly, &chosen)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// The folders that it was told of, and whether they were there then.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<(PathBuf, bool)>>);
+
+    impl AssembleProgress for Told {
+        fn begin(&self, _: &str, _: u64, _: bool) {}
+        fn advance(&self, _: u64) {}
+        fn remark(&self, _: &str) {}
+        fn temporary(&self, folder: &Path) {
+            self.0.lock().unwrap().push((folder.to_owned(), folder.is_dir()));
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_may_have_to_remove_the_folder_beside_the_output_is_told_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("a.yaml");
+        std::fs::write(&config, "contents:\n  packages: []\narchs: [amd64]\n").unwrap();
+        let store = ContentStore::scratch(folder.path().join("store"), 1 << 20).unwrap();
+        let (policy, work) = (Arc::new(Policy::default()), folder.path().to_owned());
+        let tools = AssembleTools::new(policy, Vec::new(), Arc::new(store), work).unwrap();
+        let output = folder.path().join("layout");
+        let request = AssembleRequest { config, output, ..AssembleRequest::default() };
+        let told = Arc::new(Told::default());
+        let progress: Arc<dyn AssembleProgress> = Arc::<Told>::clone(&told);
+        // Whatever comes of it.
+        let _ = assemble(&request, &tools, &progress).await;
+        let told = told.0.lock().unwrap();
+        let [(beside, true)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(beside.parent(), Some(folder.path()));
+        assert!(!beside.exists(), "nothing holds it any more");
     }
 }

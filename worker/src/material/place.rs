@@ -164,7 +164,7 @@ fn unavailable(uri: &str, problem: &dyn std::fmt::Display) -> MaterialError {
 }
 
 /// `file:///srv/mirror/x` or a plain path; none for what goes over the network.
-fn folder_path(place: &str) -> Option<PathBuf> {
+pub fn folder_path(place: &str) -> Option<PathBuf> {
     match Url::parse(place) {
         Ok(url) if url.scheme() == "file" => url.to_file_path().ok(),
         Ok(url) if matches!(url.scheme(), "http" | "https") => None,

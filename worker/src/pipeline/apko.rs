@@ -114,8 +114,10 @@ async fn fill(
         .map(|found| Searched { flag: found.flag.clone(), value: found.value.clone() })
         .collect();
     let comparing = Options { searched, ..Options::default() };
-    let comparison = compare(&published.image, &made.files, &comparing)
-        .map_err(|error| compare_answer(&error))?;
+    let (image, files) = (published.image.clone(), made.files.clone());
+    let comparing = tokio::task::spawn_blocking(move || compare(&image, &files, &comparing)).await;
+    let comparison = comparing.map_err(|e| Answer::Operational(e.to_string()))?;
+    let comparison = comparison.map_err(|error| compare_answer(&error))?;
     attempt.spent.compare = started.elapsed().as_secs_f64();
     if let Some(keep) = &options.keep {
         super::keep::layout(keep, &published.image.subject, &made.files)

@@ -23,7 +23,7 @@ const CONFIG_BYTES_MAX: u64 = 4 << 20;
 const LAYER_BYTES_MAX: u64 = 16 << 30;
 
 /// The published image.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PublishedImage {
     /// What it is.
     pub subject: Subject,
