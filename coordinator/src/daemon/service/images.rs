@@ -22,7 +22,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::Instant,
+};
 use tonic::{Request, Response, Status};
 
 /// Longest time that a call is held.
@@ -77,15 +80,24 @@ impl Images {
             return Err(status::exhausted(why, ANSWERED_WITHIN));
         };
         let (core, image) = (Arc::clone(&self.core), reference.to_string());
+        let (_here, gone) = oneshot::channel::<()>();
         let taking = tokio::spawn(async move {
             let _place = place;
             let taken = intake::submit(&core, &reference, tenant, class);
-            tokio::time::timeout(TAKE_IN_MAX, taken).await
+            // A stop does not wait for an image for which nobody waits.
+            let forsaken = async {
+                let _ = gone.await;
+                core.stopping.cancelled().await;
+            };
+            tokio::select! {
+                taken = tokio::time::timeout(TAKE_IN_MAX, taken) => taken.ok(),
+                () = forsaken => None,
+            }
         });
         match tokio::time::timeout(ANSWERED_WITHIN, taking).await {
-            Ok(Ok(Ok(taken))) => taken.map_err(|e| intake_status(&e)),
+            Ok(Ok(Some(taken))) => taken.map_err(|e| intake_status(&e)),
             Ok(Err(ended)) => Err(status::unavailable(ended)),
-            Err(_) | Ok(Ok(Err(_))) => Err(status::unavailable(format!(
+            Err(_) | Ok(Ok(None)) => Err(status::unavailable(format!(
                 "expected all of {image} within {} s, found a registry that answers slowly. The \
                  coordinator goes on for {} minutes; submit it again then",
                 ANSWERED_WITHIN.as_secs(),
