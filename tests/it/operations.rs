@@ -4,7 +4,7 @@
 use attest::{Digest, Platform, Repository, Subject, id::WorkerId};
 use coordinator::{
     daemon::{
-        Core, Daemon, DaemonError, drains, readiness,
+        Core, Daemon, DaemonError, drains, intake, readiness,
         research::{self, Asked, Cursor, Table},
         watch::{Standing, Watch},
     },
@@ -338,6 +338,24 @@ async fn a_registry_that_limits_hides_no_tag_for_ever() {
     registry.fault(Fault::any("/manifests/a", What::RetryAfter(429, 7200)));
     while !running.look(&watch).await.last_error.contains("429") {}
     assert!(running.submitted(&repository, &second), "the tag behind the limit");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_index_of_no_platform_is_refused_and_nothing_of_it_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, repository, ..) = published().await;
+    let running = Running::start(&folder(dir.path(), &registry.host())).await;
+    let media = "application/vnd.oci.image.index.v1+json";
+    let index = format!(r#"{{"schemaVersion":2,"mediaType":"{media}","manifests":[]}}"#);
+    let digest = Digest::of(index.as_bytes());
+    registry.fault(Fault::any("/manifests/empty", What::Instead(media.into(), index.into_bytes())));
+    let image = format!("{repository}:empty").parse().unwrap();
+    let tenant = Tenant("ci".into());
+    let submitted = intake::submit(&running.core, &image, tenant, Class::Push).await;
+    let error = submitted.unwrap_err().to_string();
+    assert!(error.contains("at least one platform"), "{error}");
+    assert!(!running.submitted(&repository, &digest));
     running.stop().await;
 }
 
