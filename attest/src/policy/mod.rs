@@ -13,6 +13,7 @@ mod gate;
 mod pattern;
 mod read;
 mod read_rules;
+mod reader;
 mod wire;
 
 pub use draft::{Draft, FoundSigner};

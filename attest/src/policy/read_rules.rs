@@ -7,7 +7,7 @@ use super::{
     DIVERSITY, FullScan, GatePolicy, Inclusion, LogPolicy, Mode, Operator, Override, PolicyError,
     Quorum, RepositoryPattern, UnknownRule, Waiver, WaiverTarget,
     gate::WAIVABLE,
-    read::Reader,
+    reader::Reader,
     wire::{self, Text},
 };
 use crate::{Digest, Level, id::OperatorId, recipe::Tier, time::Timestamp};
