@@ -26,7 +26,7 @@ pub(crate) fn reserved(json: &[u8]) -> Option<String> {
 }
 
 /// The path of the first key that stands twice in its object, as `predicate.contents.packages`.
-pub(super) fn first(json: &[u8]) -> Option<String> {
+pub(crate) fn twice(json: &[u8]) -> Option<String> {
     walk(json, |before, key| before.contains(key))
 }
 
@@ -110,7 +110,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{first, reserved};
+    use super::{reserved, twice};
 
     #[test]
     fn keys_that_mean_something_to_this_reader_only() {
@@ -139,7 +139,7 @@ mod tests {
             (r#"{"a":1,"\u0061":2}"#, Some("a")),
             ("nonsense", None),
         ] {
-            assert_eq!(first(json.as_bytes()).as_deref(), path, "{json}");
+            assert_eq!(twice(json.as_bytes()).as_deref(), path, "{json}");
         }
     }
 }

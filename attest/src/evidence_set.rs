@@ -217,7 +217,7 @@ impl EvidenceSet {
         if json.len() > EVIDENCE_SET_BYTES_MAX {
             return Err(EvidenceSetError::TooLarge(json.len()));
         }
-        if let Some(key) = crate::trust::reserved_key(json) {
+        if let Some(key) = crate::ambiguous_keys::reserved(json) {
             return Err(EvidenceSetError::ReservedKey(key));
         }
         let wire: WireSet = serde_json::from_slice(json)?;

@@ -5,6 +5,7 @@
 //! no async runtime; bytes that are hashed or signed are kept as bytes and never written again.
 //! It must never decide anything from an unsigned byte, and never turn "unknown" into "good".
 
+mod ambiguous_keys;
 mod base64_text;
 pub mod bundle;
 pub mod bundle_write;

@@ -94,7 +94,7 @@ impl Statement {
 
     /// Reads a statement from a verified payload.
     pub fn parse(payload: &[u8]) -> Result<Self, StatementError> {
-        if let Some(key) = crate::trust::reserved_key(payload) {
+        if let Some(key) = crate::ambiguous_keys::reserved(payload) {
             return Err(StatementError::ReservedKey(key));
         }
         let statement: Self = serde_json::from_slice(payload)?;

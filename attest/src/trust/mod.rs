@@ -7,12 +7,8 @@
 //! nothing; whatever does not count is listed with its reason, never dropped. It must never trust
 //! a digest that it did not compute from the bytes in hand.
 
-mod duplicates;
-
-pub(crate) use duplicates::reserved as reserved_key;
-
 use crate::{
-    Digest, Repository,
+    Digest, Repository, ambiguous_keys,
     bundle::{Bundle, Material, readable_hint},
     dsse::{Envelope, IN_TOTO},
     evidence::{EvidenceKind, RawEvidence},
@@ -178,7 +174,7 @@ fn judge_piece(
         return Err(Ignored::new(names.join(", "), about_another(&statement, piece)));
     }
     let judged = TrustedStatement {
-        twice: duplicates::first(&envelope.payload),
+        twice: ambiguous_keys::twice(&envelope.payload),
         statement,
         evidence: digest,
         signed: envelope.signed_digest(),
