@@ -6,7 +6,7 @@
 //! observations there are; only whether it counts does ([`Answers::excluded`], `standing`).
 
 use super::{
-    Basis,
+    basis::Basis,
     judgement::{Equivocation, NotCounted},
     ladder::Published,
     leases::Leases,

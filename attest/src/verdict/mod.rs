@@ -21,6 +21,7 @@
 //! Not in this version: skips, draws and commitments (the protocol's second stage).
 
 mod answers;
+mod basis;
 mod diversity;
 mod judgement;
 mod ladder;
@@ -42,31 +43,20 @@ pub use need::{ATTEMPTS_MAX, Need};
 pub use why::Why;
 
 use crate::{
-    Digest, Gap,
+    Digest,
     evidence_set::EvidenceSet,
     id::{JobId, OperatorId},
     observation::{Hint, one_line},
     policy::{Policy, Quorum},
-    recipe::{Derivation, Recipe, Tier, derive},
-    trust::{Signers, Trust, judge_evidence},
 };
 use answers::{Answers, Question, Readings};
+use basis::Basis;
 use judgement::{WORDS_BYTES_MAX, WORDS_MAX};
 use ladder::Published;
 use leases::Leases;
 use roster::Roster;
 use std::collections::{BTreeMap, BTreeSet};
 use tally::Tally;
-
-/// What the publisher's evidence comes to under a policy.
-pub(crate) struct Basis {
-    /// Each recipe with its tier, ascending by digest.
-    pub(crate) recipes: Vec<(Digest, Tier)>,
-    pub(crate) contradictions: Vec<String>,
-    /// What keeps a difference from being called a divergence.
-    pub(crate) gaps: Vec<Gap>,
-    pub(crate) evidence: Vec<UsedEvidence>,
-}
 
 /// Judges a set of evidence under a policy. The caller has made sure that the set is about the
 /// image that was asked for ([`EvidenceSet::is_for`]).
@@ -81,7 +71,7 @@ pub fn needs(policy: &Policy, set: &EvidenceSet) -> Need {
 
 /// Both, from one look at the evidence: every signature is checked once.
 pub fn judge_and_needs(policy: &Policy, set: &EvidenceSet) -> (Judgement, Need) {
-    match basis(policy, set) {
+    match Basis::of(policy, set) {
         Ok(basis) => judge_and_needs_on(policy, set, basis),
         Err((outcome, because)) => {
             let mut finding = without_answers(policy, set, outcome);
@@ -100,44 +90,6 @@ fn still_needed(judge: &Judge<'_>, answers: &Answers, tally: &Tally<'_>) -> Need
     let operators = judge.roster.names().collect();
     let openings = judge.leases.openings();
     need::Progress { tally, answers: &answers.answers, operators, announced, openings }.need()
-}
-
-/// From publisher's evidence to recipes, or to the outcome that needs no observation.
-fn basis(policy: &Policy, set: &EvidenceSet) -> Result<Basis, (VerdictOutcome, Option<String>)> {
-    let inconclusive = |reason: String| Err((VerdictOutcome::Inconclusive { reason }, None));
-    if let Err(error) = set.check() {
-        return inconclusive(format!("The evidence does not fit together: {error}."));
-    }
-    let unsupported = policy.unsupported(set.source, &set.subject.repository);
-    if !unsupported.is_empty() {
-        return inconclusive(format!(
-            "The policy asks for what this version cannot check: {}.",
-            unsupported.join(", ")
-        ));
-    }
-    let signers = Signers::Policy(policy, set.source);
-    let trust = judge_evidence(signers, &set.subject.repository, &set.publisher);
-    match derive(&set.subject, set.index_digest().as_ref(), &trust) {
-        Derivation::Untrusted { reason } => Err((VerdictOutcome::Untrusted, Some(reason))),
-        Derivation::NotRebuildable(gaps) => Err((VerdictOutcome::NotRebuildable { gaps }, None)),
-        Derivation::Recipes { recipes, contradictions, gaps } => {
-            let evidence = used(&trust, &recipes);
-            let mut recipes: Vec<_> = recipes.iter().map(|r| (r.digest(), r.tier)).collect();
-            recipes.sort_unstable();
-            Ok(Basis { recipes, contradictions, gaps, evidence })
-        }
-    }
-}
-
-fn used(trust: &Trust, recipes: &[Recipe]) -> Vec<UsedEvidence> {
-    let named: BTreeSet<&Digest> = recipes.iter().flat_map(|recipe| &recipe.evidence).collect();
-    let used: BTreeSet<UsedEvidence> = trust
-        .trusted
-        .iter()
-        .filter(|statement| named.contains(&statement.evidence))
-        .map(|statement| UsedEvidence { digest: statement.evidence, uri: statement.uri.clone() })
-        .collect();
-    used.into_iter().collect()
 }
 
 /// One job under one policy, with everything that answers are matched with.
