@@ -5,7 +5,7 @@
 //! and what was found; text from the network is cut and cleaned before it comes in here.
 //! It must never hold a credential.
 
-use crate::reference::ReferenceError;
+use crate::{printable::printable, reference::ReferenceError};
 use attest::Digest;
 use std::time::Duration;
 
@@ -263,21 +263,4 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
         Self::Io { action, path: path.display().to_string(), source }
     }
-}
-
-/// Longest piece of foreign text in a message.
-const FOREIGN_CHARS_MAX: usize = 200;
-
-/// Foreign text for a message: at most 200 characters, control characters replaced, so that a
-/// hostile server cannot write escape sequences to a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    let mut clean: String = text
-        .chars()
-        .take(FOREIGN_CHARS_MAX)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
-    if text.chars().nth(FOREIGN_CHARS_MAX).is_some() {
-        clean.push('…');
-    }
-    clean
 }

@@ -18,6 +18,7 @@ pub mod layout;
 pub mod manifest;
 pub mod media;
 pub mod network;
+mod printable;
 pub mod push;
 pub mod reference;
 pub mod registry;

@@ -100,7 +100,7 @@ impl NetworkPolicy {
     pub fn check(&self, url: &Url, what: &str) -> Result<Origin, Error> {
         let refuse = |found: String| Error::NetworkRefused {
             what: what.to_owned(),
-            found: crate::error::printable(&found),
+            found: crate::printable::printable(&found),
         };
         let plain = match url.scheme() {
             "https" => false,

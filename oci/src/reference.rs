@@ -34,13 +34,13 @@ pub struct ReferenceError {
 
 impl ReferenceError {
     fn new(expected: &'static str, found: &str) -> Self {
-        Self { expected, found: crate::error::printable(found) }
+        Self { expected, found: crate::printable::printable(found) }
     }
 }
 
 impl From<NameError> for ReferenceError {
     fn from(error: NameError) -> Self {
-        Self { expected: error.expected, found: crate::error::printable(&error.found) }
+        Self { expected: error.expected, found: crate::printable::printable(&error.found) }
     }
 }
 

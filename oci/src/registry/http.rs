@@ -6,8 +6,9 @@
 //! It must never read a body without a limit, nor use a proxy that would resolve names for us.
 
 use crate::{
-    error::{Error, printable},
+    error::Error,
     network::{AddressRefused, NetworkPolicy, Origin, Resolver},
+    printable::printable,
 };
 use bytes::Bytes;
 use reqwest::{
