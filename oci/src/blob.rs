@@ -4,14 +4,17 @@
 //! descriptor names. One byte too many ends the stream at once, so a server cannot send without
 //! end. It must never hand out a file under its final name before the last byte was checked.
 
-use crate::{error::Error, manifest::Descriptor};
+use crate::{
+    error::Error,
+    manifest::Descriptor,
+    whole_file::{partial_path, sync_folder},
+};
 use attest::Digest;
 use sha2::{Digest as _, Sha256};
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::Path,
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll},
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
@@ -76,7 +79,7 @@ impl BlobReader {
         let result = self.write_to(&partial).await;
         let renamed = match result {
             Ok(()) => match tokio::fs::rename(&partial, path).await {
-                Ok(()) => crate::layout::writer::sync_folder(path),
+                Ok(()) => sync_folder(path),
                 Err(error) => Err(error),
             }
             .map_err(|error| Error::io("write", path, error)),
@@ -154,12 +157,4 @@ impl AsyncRead for BlobReader {
         this.hasher.update(new);
         Poll::Ready(Ok(()))
     }
-}
-
-/// A name beside `path` that no other writer of this process uses.
-pub(crate) fn partial_path(path: &Path) -> PathBuf {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    path.with_file_name(format!(".{name}.{}.{number}.partial", std::process::id()))
 }

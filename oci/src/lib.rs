@@ -24,6 +24,7 @@ pub mod reference;
 pub mod registry;
 pub mod serve;
 pub mod source;
+mod whole_file;
 
 pub use attest::evidence::{EvidenceKind, RawEvidence};
 pub use copy::Copy;

@@ -7,19 +7,18 @@
 
 use super::{REF_NAME, blob_path};
 use crate::{
-    blob::partial_path,
     error::Error,
     json,
     manifest::{self, Descriptor},
     media,
     reference::{self, Tag},
+    whole_file::write_whole,
 };
 use attest::{Digest, Repository};
 use serde_json::{Map, Value, json};
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -199,35 +198,5 @@ fn has_regular(path: &Path, size: u64) -> Result<bool, Error> {
         Ok(metadata) => Ok(metadata.is_file() && metadata.len() == size),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::io("open", path, error)),
-    }
-}
-
-/// Writes a file under another name, syncs it, renames it, and syncs the folder.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let failed = |error| Error::io("write", path, error);
-    let partial = partial_path(path);
-    let result = (|| {
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
-        sync_folder(path)
-    })();
-    if result.is_err() {
-        // Nothing half-written stays; if even this fails, the name still says `.partial`.
-        let _ = fs::remove_file(&partial);
-    }
-    result.map_err(failed)
-}
-
-/// Makes the renaming of a file in its folder durable.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
     }
 }
