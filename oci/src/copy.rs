@@ -9,7 +9,8 @@ use crate::{
     manifest::{self, Descriptor, Document},
     media,
     reference::Tag,
-    source::{ImageSource, Resolved},
+    resolved::Resolved,
+    source::ImageSource,
 };
 use attest::{Digest, Repository};
 use bytes::Bytes;

@@ -10,7 +10,8 @@ use crate::{
     manifest::{self, Descriptor, Document, Index, Manifest},
     media,
     reference::ImageReference,
-    source::{ImageSource, Resolved},
+    resolved::Resolved,
+    source::ImageSource,
 };
 use attest::{Digest, Platform, Repository, Subject};
 

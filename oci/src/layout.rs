@@ -15,7 +15,7 @@ use crate::{
     manifest::{self, Descriptor, Document},
     media,
     reference::{self, LayoutTarget, Tag},
-    source::Resolved,
+    resolved::Resolved,
 };
 use attest::{Digest, Repository};
 use std::{

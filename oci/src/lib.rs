@@ -22,6 +22,7 @@ mod printable;
 pub mod push;
 pub mod reference;
 pub mod registry;
+pub mod resolved;
 pub mod serve;
 pub mod source;
 mod whole_file;
@@ -40,5 +41,6 @@ pub use push::{
 };
 pub use reference::{ImageReference, LayoutTarget, Tag, Target};
 pub use registry::fetch;
-pub use registry::{Credentials, Deleted, Registry, Tags, Timing};
-pub use source::{ImageSource, Resolved, SourceOptions};
+pub use registry::{Credentials, Deleted, Registry, SourceOptions, Tags, Timing};
+pub use resolved::Resolved;
+pub use source::ImageSource;

@@ -12,12 +12,14 @@ mod challenge;
 mod credentials;
 pub mod fetch;
 mod http;
+mod options;
 mod referrers;
 mod tags;
 mod write;
 
 pub use credentials::Credentials;
 pub use http::Timing;
+pub use options::SourceOptions;
 pub use tags::Tags;
 pub use write::Deleted;
 
@@ -31,7 +33,7 @@ use crate::{
     manifest::{self, Descriptor},
     media,
     reference::{self, Target},
-    source::{Resolved, SourceOptions},
+    resolved::Resolved,
 };
 use attest::{Digest, Repository};
 use bytes::Bytes;

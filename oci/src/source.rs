@@ -10,43 +10,12 @@ use crate::{
     layout::Layout,
     manifest::Descriptor,
     media,
-    network::NetworkPolicy,
     reference::{ImageReference, Tag},
-    registry::{Credentials, Registry, Timing},
+    registry::{Registry, SourceOptions},
+    resolved::Resolved,
 };
 use attest::{Digest, Repository};
 use std::path::Path;
-
-/// A manifest or an index, as its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolved {
-    /// Where it is; in a registry with the host.
-    pub repository: Repository,
-    /// SHA-256 of `bytes`.
-    pub digest: Digest,
-    /// OCI's or Docker's media type of an index or a manifest.
-    pub media_type: String,
-    /// The document, exactly.
-    pub bytes: Vec<u8>,
-}
-
-impl Resolved {
-    /// The descriptor of this document, for a `subject` or an index.
-    pub fn descriptor(&self) -> Descriptor {
-        Descriptor::of(&self.media_type, &self.bytes)
-    }
-}
-
-/// How sources are opened.
-#[derive(Debug, Clone, Default)]
-pub struct SourceOptions {
-    /// Which hosts may be spoken to beyond public ones over HTTPS.
-    pub network: NetworkPolicy,
-    /// Where credentials for registries come from.
-    pub credentials: Credentials,
-    /// Timeouts and attempts.
-    pub timing: Timing,
-}
 
 /// A place that holds images.
 #[derive(Debug, Clone)]
