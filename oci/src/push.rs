@@ -15,7 +15,7 @@ mod withdraw;
 pub use legacy::push_envelope;
 pub use withdraw::{Withdrawn, withdraw_bundles};
 
-use standing::Standing;
+use standing::{About, Standing};
 
 use crate::{
     destination::Destination,
@@ -186,13 +186,6 @@ fn bare(descriptor: &Descriptor) -> Descriptor {
 fn serialised(value: &Value) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value)
         .map_err(|error| Error::malformed("the manifest to be written", "JSON", error.to_string()))
-}
-
-/// The repository that is written to, and the image or index that it is about.
-#[derive(Debug, Clone, Copy)]
-struct About<'a> {
-    repository: &'a Repository,
-    subject: &'a Digest,
 }
 
 /// The manifests among `known` whose bundle the new one replaces, or that are to go.

@@ -6,10 +6,16 @@
 //! Invariant: a place that cannot be read is an error, never "nothing stands there": whoever
 //! withdraws must know. It must never be taken for evidence: each manifest has yet to be read.
 
-use super::About;
 use crate::{error::Error, manifest::Descriptor, source::ImageSource};
-use attest::Digest;
+use attest::{Digest, Repository};
 use std::collections::BTreeSet;
+
+/// The repository that is written to, and the image or index that it is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) subject: &'a Digest,
+}
 
 /// What stands where.
 #[derive(Debug, Clone, Default)]
