@@ -4,7 +4,7 @@
 //! to each bundle that exists; the bundles' mtime becomes the image's creation time. Nothing here
 //! decides whether a certificate deserves trust.
 
-use super::{Build, ca_bundles::BUNDLES, java_trust_store, pem};
+use super::{Build, ca_bundles::BUNDLES, certificate::Certificate, java_trust_store, pem};
 use crate::{
     apko::{
         behaviour::Capability,
@@ -13,49 +13,11 @@ use crate::{
     },
     go::tar::Kind,
 };
-use sha2::{Digest as _, Sha256};
 
 const STEP: &str = "certificates";
 const FOLDER: &str = "usr/local/share/ca-certificates";
-const LABEL: &str = "CERTIFICATE";
 /// Certificates of one image. The bundles of the web's authorities have about 150.
 const CERTIFICATES_MAX: usize = 10_000;
-
-/// A certificate to add.
-pub(super) struct Certificate {
-    /// How the Java trust store will call it.
-    pub(super) alias: String,
-    /// The certificate.
-    pub(super) der: Vec<u8>,
-    /// The same as PEM.
-    pem: Vec<u8>,
-}
-
-impl Certificate {
-    fn read(text: &[u8], alias: impl FnOnce(&str) -> String) -> Result<Self, String> {
-        let block = pem::only_block(text, LABEL).map_err(|error| error.to_string())?;
-        if !is_one_sequence(&block.bytes) {
-            return Err("expected one DER sequence in the certificate".into());
-        }
-        let fingerprint = hex::encode(Sha256::digest(&block.bytes));
-        Ok(Self { alias: alias(&fingerprint), pem: block.encode(), der: block.bytes })
-    }
-}
-
-/// True if the bytes are one DER SEQUENCE and nothing behind it (X.690, 8.1 and 8.9).
-fn is_one_sequence(der: &[u8]) -> bool {
-    let (Some(0x30), Some(first)) = (der.first(), der.get(1)) else { return false };
-    let (length, header) = if *first < 0x80 {
-        (usize::from(*first), 2)
-    } else {
-        let count = usize::from(first & 0x7f);
-        let Some(bytes) = der.get(2..2 + count).filter(|_| (1..=4).contains(&count)) else {
-            return false;
-        };
-        (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), 2 + count)
-    };
-    der.len() == length + header
-}
 
 impl Build<'_> {
     pub(super) fn add_certificates(&mut self) -> Result<(), AssembleError> {
@@ -186,17 +148,6 @@ fn check_name(name: &str) -> Result<(), AssembleError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn der_sequences() {
-        assert!(is_one_sequence(&[0x30, 0]));
-        assert!(is_one_sequence(&[0x30, 0x81, 1, 5]));
-        let bad: &[&[u8]] =
-            &[b"", &[0x30], &[0x30, 1], &[0x31, 0], &[0x30, 0, 0], &[0x30, 0x80], &[0x30, 0x85]];
-        for bad in bad {
-            assert!(!is_one_sequence(bad), "{bad:?}");
-        }
-    }
 
     #[test]
     fn names() {

@@ -5,7 +5,7 @@
 //! the words "Mighty Aphrodite" and all before. Invariant: what is not changed is copied byte for
 //! byte; a store whose digest or layout is wrong is an error, as it is for apko.
 
-use super::certificates::Certificate;
+use super::certificate::Certificate;
 use sha1::{Digest as _, Sha1};
 use std::collections::BTreeMap;
 

@@ -7,6 +7,7 @@ mod accounts;
 mod apko_json;
 mod busybox;
 mod ca_bundles;
+mod certificate;
 mod certificates;
 mod java_trust_store;
 pub mod ld_cache;
