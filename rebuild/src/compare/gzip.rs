@@ -6,9 +6,10 @@
 //! unpacked one after the other, as Go's and zlib's readers do, and noted.
 
 use super::{
+    compression::GzipHeader,
     error::CompareError,
-    hygiene::{Unclean, UncleanCode},
-    layer::{GzipHeader, Tap, note},
+    tap::Tap,
+    unclean::{Unclean, UncleanCode, note},
 };
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 

@@ -16,16 +16,18 @@
 
 use super::{
     cause::{Cause, CauseCode},
+    compression::Compression,
     documents, entries,
     error::{CompareError, Side},
     event::{Event, Kind, Scope},
     explain::{Collector, Explanation},
-    hygiene::{self, LayerHygiene, UncleanCode},
+    hygiene::{self, LayerHygiene},
     image::{ImageBytes, LayerForm, Limits},
-    layer::{Budget, Compression, LayerStream, Pull as _},
+    layer::{Budget, LayerStream, Pull as _},
     manifest::{Config, Manifest},
     tar::Memory,
     tree::{self, LayerTree, MergedTree},
+    unclean::UncleanCode,
 };
 use attest::{Digest, Level};
 use rayon::prelude::*;

@@ -7,7 +7,8 @@
 use super::{
     error::{CompareError, Side},
     image::{LayerForm, Limits},
-    layer::{Budget, LayerName, LayerStream},
+    layer::{Budget, LayerStream},
+    tap::LayerName,
     tar::{self, EntryKind, Memory, Oddities, OddityKind, TarEntry, Visit},
 };
 use attest::Digest;

@@ -5,10 +5,10 @@
 //! `value`, where the ladder compares them all; none is ever dropped before comparing.
 
 use super::{
+    compression::Compression,
     error::{CompareError, Side},
     image::Limits,
     json,
-    layer::Compression,
 };
 use attest::Digest;
 use serde_json::Value;

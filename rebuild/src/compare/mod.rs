@@ -12,6 +12,7 @@
 
 mod capture;
 mod cause;
+mod compression;
 mod content;
 mod documents;
 mod entries;
@@ -28,19 +29,22 @@ mod listing;
 mod manifest;
 mod packages;
 mod paths;
+mod tap;
 mod tar;
 mod text;
 mod tree;
+mod unclean;
 mod zstandard;
 
 pub use attest::Level;
 pub use cause::{CAUSES_VERSION, Cause, CauseCode, Class, Confidence};
+pub use compression::{Compression, GzipHeader};
 pub use error::{CompareError, Side};
 pub use event::{Bytes, Event, Kind, Scope};
 pub use explain::{DETECTOR, Explanation, ExplanationError, FirstEntry, LayerDifference};
-pub use hygiene::{LayerHygiene, Unclean, UncleanCode, inspect_layer};
+pub use hygiene::{LayerHygiene, inspect_layer};
 pub use image::{ImageBytes, LayerForm, Limits, MemoryImage};
 pub use ladder::{Comparison, ExplanationSummary, ImageIds, LayerIds, Options, Searched, compare};
-pub use layer::{Compression, GzipHeader};
 pub use listing::{ListedEntry, Listing, list_layer};
 pub use text::{render_text, render_text_of};
+pub use unclean::{Unclean, UncleanCode};

@@ -10,7 +10,8 @@
 use super::{
     error::{CompareError, Side},
     image::{ImageBytes, Limits},
-    layer::{Budget, LayerFacts, LayerName, LayerStream},
+    layer::{Budget, LayerFacts, LayerStream},
+    tap::LayerName,
     tar::{self, EntryKind, Memory, Oddities, OddityKind, Tail, TarEntry, Visit},
 };
 use sha2::{Digest as _, Sha256};

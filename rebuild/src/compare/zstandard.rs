@@ -5,8 +5,8 @@
 
 use super::{
     error::CompareError,
-    hygiene::{Unclean, UncleanCode},
-    layer::{Tap, note},
+    tap::Tap,
+    unclean::{Unclean, UncleanCode, note},
 };
 use zstd::stream::raw::{DParameter, Decoder, Operation};
 
