@@ -10,7 +10,7 @@
 //! be believed where another account could write it, and a key never counts by what the policy or
 //! the call does not accept any more ([`Vouched::counts`]).
 
-use super::{StoreError, store::own_folder};
+use super::{own_folder::own_folder, store_error::StoreError};
 use attest::{Digest, policy::PackageRepository};
 use rebuild::apk::key::KEY_FILE_BYTES_MAX;
 use serde::{Deserialize, Serialize};

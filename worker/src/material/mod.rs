@@ -9,12 +9,14 @@ mod key_archive;
 pub mod keys;
 mod largest_first;
 pub mod listed;
+mod own_folder;
 pub mod packages;
 pub mod place;
 pub mod release_list;
 pub mod spool;
 mod staging;
 pub mod store;
+mod store_error;
 pub mod unpacked;
 mod unpacking;
 
@@ -23,7 +25,8 @@ pub use keys::{DiscoveredKey, Given, Keys, OtherKeys, RefusedKey};
 pub use largest_first::largest_first;
 pub use packages::{Gathered, PackageProof, PackageRequest};
 pub use place::{Found, Origins, Places};
-pub use store::{ContentStore, StoreError};
+pub use store::ContentStore;
+pub use store_error::StoreError;
 
 use attest::{Digest, Gap, GapCode};
 

@@ -16,6 +16,7 @@ use super::{
     Material,
     key_archive::{ArchivedKey, KeyArchive},
     staging::{self, Staging},
+    store_error::StoreError,
     unpacked::UnpackedStore,
 };
 use attest::Digest;
@@ -24,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -34,66 +35,6 @@ use std::{
 pub const STORE_BYTES_MAX_DEFAULT: u64 = 20 << 30;
 /// Copy buffer: large enough that hashing, not system calls, is the cost.
 const COPY_BYTES: usize = 256 * 1024;
-
-/// What can go wrong with the store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The disk refused.
-    #[error("expected to {action} {path}: {error}")]
-    Io {
-        /// What was being done.
-        action: &'static str,
-        /// To which file.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The source could not be read.
-    #[error("expected to read {from} to its end: {error}")]
-    Source {
-        /// Where the bytes were coming from.
-        from: String,
-        /// What went wrong.
-        error: io::Error,
-    },
-    /// More bytes than allowed.
-    #[error("expected at most {limit} bytes from {from}, found more")]
-    TooLarge {
-        /// Where the bytes were coming from.
-        from: String,
-        /// The bound.
-        limit: u64,
-    },
-    /// Other bytes than asked for.
-    #[error("expected {expected} from {from}, found {found}")]
-    WrongDigest {
-        /// Where the bytes were coming from.
-        from: String,
-        /// What was asked for.
-        expected: Digest,
-        /// What came.
-        found: Digest,
-    },
-    /// A file of the store does not hold what it must.
-    #[error(
-        "expected {expected} in {path}, found {found}: put a copy of it in its place, or remove it"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What belongs there.
-        expected: String,
-        /// What is there.
-        found: String,
-    },
-}
-
-impl StoreError {
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |error| Self::Io { action, path, error }
-    }
-}
 
 /// Where a blob came from: kept beside it, so that an escrowed input can be explained years later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,19 +47,6 @@ pub struct BlobRecord {
     pub verified_by: String,
     /// Seconds since 1970 when it was put here.
     pub stored_at: u64,
-}
-
-/// An error where anybody else could write to a folder from which things are believed.
-pub(super) fn own_folder(path: &Path, owner: u32) -> io::Result<()> {
-    let found = fs::symlink_metadata(path)?;
-    if found.is_dir() && found.uid() == owner && found.mode() & 0o022 == 0 {
-        return Ok(());
-    }
-    let (path, uid, mode) = (path.display(), found.uid(), found.mode() & 0o7777);
-    Err(io::Error::other(format!(
-        "expected {path} to be this account's folder that nobody else may write to, found owner \
-         {uid} and mode {mode:o}"
-    )))
 }
 
 /// A content store on disk.

@@ -19,7 +19,7 @@ mod write;
 
 pub use write::UnpackSpool;
 
-use super::{staging::Staging, store::own_folder};
+use super::{own_folder::own_folder, staging::Staging};
 use attest::Digest;
 use file::VerifiedFile;
 use rebuild::apk::package::Package;
