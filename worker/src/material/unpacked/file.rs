@@ -3,7 +3,7 @@
 //! Invariant: no byte leaves here that was not checked under its chunk's tag in the very read that
 //! fetched it. A chunk that is wrong removes the entry, so that the next run unpacks again.
 
-use super::{CHUNK_BYTES, TAG_BYTES, seal::EntrySeal};
+use super::seal::{CHUNK_BYTES, EntrySeal, TAG_BYTES};
 use rebuild::source::RandomAccess;
 use std::{
     fs::{self, File},

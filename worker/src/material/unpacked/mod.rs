@@ -23,7 +23,7 @@ use super::{own_folder::own_folder, staging::Staging};
 use attest::Digest;
 use file::VerifiedFile;
 use rebuild::apk::package::Package;
-use seal::StoreKey;
+use seal::{CHUNK_BYTES, StoreKey, TAG_BYTES};
 use std::{
     fs::{self, DirBuilder, File},
     io,
@@ -33,10 +33,6 @@ use std::{
     time::SystemTime,
 };
 
-/// Bytes of data under one tag.
-pub(super) const CHUNK_BYTES: usize = 64 << 10;
-/// Bytes of a tag.
-const TAG_BYTES: usize = 16;
 /// The last bytes of an entry: magic, salt, lengths of data and record, tag.
 const FOOTER_BYTES: usize = 16 + 32 + 8 + 8 + TAG_BYTES;
 /// The first bytes of the footer; another form of the file gets another number.

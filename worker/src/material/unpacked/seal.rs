@@ -4,7 +4,6 @@
 //! of the store's key over a random salt), in it every chunk its number and the rest of the file
 //! the last number. The key is never printed and never leaves the file it was made in.
 
-use super::TAG_BYTES;
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
     constant_time, hmac,
@@ -16,6 +15,11 @@ use std::{
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
+
+/// Bytes of data under one tag.
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes of a tag.
+pub(super) const TAG_BYTES: usize = 16;
 
 /// Tells these keys from any other use of the store's key.
 const CONTEXT: &[u8] = b"assay unpacked package v1";
