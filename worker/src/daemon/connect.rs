@@ -3,7 +3,7 @@
 //! Invariant: without the authority that the configuration names there is no connection; plain
 //! HTTP is never spoken. What comes over it is still checked by its signatures.
 
-use super::{config::Loaded, identity::Identity};
+use super::identity::Identity;
 use hyper_util::rt::TokioIo;
 use proto::{MESSAGE_BYTES_MAX, v1::worker_service_client::WorkerServiceClient};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -120,8 +120,12 @@ fn endpoint(
 }
 
 /// The worker service of the coordinator, and the count of its connections.
-pub fn client(loaded: &Loaded, identity: &Identity) -> Result<(Client, Connections), ConnectError> {
-    let endpoint = endpoint(&loaded.config.coordinator, loaded.ca_pem.as_deref(), identity)?;
+pub fn client(
+    address: &str,
+    ca_pem: Option<&str>,
+    identity: &Identity,
+) -> Result<(Client, Connections), ConnectError> {
+    let endpoint = endpoint(address, ca_pem, identity)?;
     let connections = Connections::default();
     let counted = connections.clone();
     let connect = tower::service_fn(move |address| counted.clone().connect(address));

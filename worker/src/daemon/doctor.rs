@@ -156,7 +156,9 @@ async fn coordinator(
     loaded: &Loaded,
     identity: &Identity,
 ) -> Result<(String, Option<Digest>), String> {
-    let (mut client, _) = connect::client(loaded, identity).map_err(|e| e.to_string())?;
+    let (mut client, _) =
+        connect::client(&loaded.config.coordinator, loaded.ca_pem.as_deref(), identity)
+            .map_err(|e| e.to_string())?;
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let request = proto::v1::SyncRequest {
         worker_version: env!("CARGO_PKG_VERSION").to_owned(),

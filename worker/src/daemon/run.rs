@@ -172,7 +172,8 @@ impl Worker {
         }
         fs::create_dir_all(&work).map_err(folder)?;
         let outbox = Outbox::open(&loaded.outbox_folder())?;
-        let (client, connections) = connect::client(&loaded, &identity)?;
+        let (client, connections) =
+            connect::client(&loaded.config.coordinator, loaded.ca_pem.as_deref(), &identity)?;
         Ok(Self {
             loaded: Arc::new(loaded),
             identity,
