@@ -10,7 +10,7 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
-use worker::{assemble::AssembleProgress, pipeline::verify::Progress};
+use worker::{assemble::AssembleProgress, pipeline::progress::Progress};
 
 /// A spinner with the phase of each platform.
 pub struct Spinner(Option<ProgressBar>);

@@ -19,7 +19,9 @@ use worker::{
     pipeline::{
         Workshop, apko,
         attempt::{Answer, Attempt},
-        verify::{Fetched, Silent, VerifyOptions, attempts, verify},
+        progress::Silent,
+        published::Fetched,
+        verify::{VerifyOptions, attempts, verify},
     },
     report::VerifyReport,
 };
@@ -39,7 +41,7 @@ fn another_key() -> Vec<u8> {
 }
 
 async fn tried(workshop: &Workshop, image: &Fetched, recipe: &Recipe) -> Attempt {
-    apko::attempt(workshop, image, recipe, &VerifyOptions::default(), &Silent).await
+    apko::attempt(workshop, image, recipe, None, &Silent).await
 }
 
 async fn report(workshop: &Workshop, case: &str) -> VerifyReport {
@@ -154,8 +156,8 @@ async fn a_recipe_that_builds_something_else_accuses_nobody_while_another_cannot
     let work = tempfile::tempdir().unwrap();
     let workshop = workshop(work.path(), policy(true, Some(ALL_HINTS)));
     let (image, recipe) = published(&workshop, "tampered").await;
-    let (options, alone) = (VerifyOptions::default(), [recipe.clone()]);
-    let best = attempts(&workshop, &image, &alone, &options, &Silent).await.unwrap();
+    let alone = [recipe.clone()];
+    let best = attempts(&workshop, &image, &alone, None, &Silent).await.unwrap();
     assert_eq!(said(&best), "diverged");
     let newer = Recipe { version: Some("9.9.9".into()), ..recipe.clone() };
     let mut withdrawn = recipe.clone();
@@ -165,14 +167,14 @@ async fn a_recipe_that_builds_something_else_accuses_nobody_while_another_cannot
         .push(json!("no-such-package=1.0-r0"));
     for (other, expected) in [(newer, "gap unsupported-version"), (withdrawn, "InputGone")] {
         for recipes in [[recipe.clone(), other.clone()], [other.clone(), recipe.clone()]] {
-            let best = attempts(&workshop, &image, &recipes, &options, &Silent).await.unwrap();
+            let best = attempts(&workshop, &image, &recipes, None, &Silent).await.unwrap();
             assert!(said(&best).starts_with(expected), "{expected}: {}", said(&best));
         }
     }
     // A match is proof whatever the other says.
     let (image, recipe) = published(&workshop, "hello").await;
     let newer = Recipe { version: Some("9.9.9".into()), ..recipe.clone() };
-    let best = attempts(&workshop, &image, &[newer, recipe], &options, &Silent).await.unwrap();
+    let best = attempts(&workshop, &image, &[newer, recipe], None, &Silent).await.unwrap();
     assert_eq!(said(&best), "reproduced");
 }
 

@@ -14,7 +14,8 @@ use worker::{
     material::{ContentStore, store::STORE_BYTES_MAX_DEFAULT},
     pipeline::{
         Signers, Workshop,
-        verify::{Silent, VerifyOptions, verify},
+        progress::Silent,
+        verify::{VerifyOptions, verify},
     },
     report::{VerifyOutcome, VerifyReport},
 };

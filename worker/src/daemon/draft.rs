@@ -15,7 +15,9 @@ use crate::{
         attempt::{Answer, Attempt, Built},
         clues::Clues,
         examine::{Examined, ExaminedPlatform, examine},
-        verify::{self, Fetched, Silent, VerifyOptions},
+        progress::Silent,
+        published::{self, Fetched},
+        verify,
     },
 };
 use attest::{
@@ -75,13 +77,12 @@ async fn judge(order: &Order, workshop: &Workshop, examined: &Examined) -> Draft
         }
     };
     let started = Instant::now();
-    let published = match verify::fetch(workshop, examined, platform).await {
+    let published = match published::fetch(workshop, examined, platform).await {
         Ok(published) => published,
         Err(problem) => return Draft::failed(None, Some(problem)),
     };
     let fetched = started.elapsed().as_millis() as u64;
-    let options = VerifyOptions::default();
-    let best = verify::attempts(workshop, &published, recipes, &options, &Silent).await;
+    let best = verify::attempts(workshop, &published, recipes, None, &Silent).await;
     match best {
         Some(attempt) => said(&attempt, recipes, &published, platform, fetched),
         None => Draft::failed(None, Some("no recipe was tried".to_owned())),

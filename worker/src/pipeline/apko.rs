@@ -12,16 +12,13 @@ use super::{
     Workshop,
     attempt::{Answer, Attempt, Built, BuiltImage, BuiltLayer, FoundFlag, IndexPart, UsedHint},
     clues::Clues,
-    examine::Examined,
     hints::{self, Allowed, KeyChoice, Order},
     keep::LayerFiles,
-    verify::{Fetched, Progress, VerifyOptions},
+    progress::Progress,
+    published::Fetched,
 };
-use crate::{
-    material::{
-        Gathered, Keys, MaterialError, Origins, OtherKeys, PackageRequest, packages::Shelf,
-    },
-    report::PlatformReport,
+use crate::material::{
+    Gathered, Keys, MaterialError, Origins, OtherKeys, PackageRequest, packages::Shelf,
 };
 use attest::{Gap, GapCode, Platform, recipe::Recipe};
 use rebuild::{
@@ -35,7 +32,7 @@ use rebuild::{
 };
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -43,16 +40,17 @@ use std::{
 /// What a panic says where the system gave no thread (EAGAIN).
 pub(crate) const NO_THREAD: &str = "Resource temporarily unavailable";
 
-/// Rebuilds under one recipe and compares. Never fails: what went wrong is the answer.
+/// Rebuilds under one recipe and compares; what was built stays in `keep`. Never fails: what went
+/// wrong is the answer.
 pub async fn attempt(
     workshop: &Workshop,
     published: &Fetched,
     recipe: &Recipe,
-    options: &VerifyOptions,
+    keep: Option<&Path>,
     progress: &dyn Progress,
 ) -> Attempt {
     let mut attempt = Attempt::ended(recipe.clone(), Answer::RecipeInvalid(Vec::new()));
-    if let Err(answer) = fill(workshop, published, &mut attempt, options, progress).await {
+    if let Err(answer) = fill(workshop, published, &mut attempt, keep, progress).await {
         attempt.answer = answer;
     }
     attempt
@@ -62,7 +60,7 @@ async fn fill(
     workshop: &Workshop,
     published: &Fetched,
     attempt: &mut Attempt,
-    options: &VerifyOptions,
+    keep: Option<&Path>,
     progress: &dyn Progress,
 ) -> Result<(), Answer> {
     let recipe = attempt.recipe.clone();
@@ -119,7 +117,7 @@ async fn fill(
     let comparison = comparing.map_err(|e| Answer::Operational(e.to_string()))?;
     let comparison = comparison.map_err(|error| compare_answer(&error))?;
     attempt.spent.compare = started.elapsed().as_secs_f64();
-    if let Some(keep) = &options.keep {
+    if let Some(keep) = keep {
         super::keep::layout(keep, &published.image.subject, &made.files)
             .map_err(Answer::Operational)?;
     }
@@ -532,33 +530,3 @@ struct Trial {
     times: BuildTimes,
     epoch: Option<i64>,
 }
-
-/// True when the index's bytes follow from what was rebuilt: its platforms, and annotations that
-/// every platform's configuration agrees on.
-pub fn index_follows(
-    examined: &Examined,
-    parts: &[Option<IndexPart>],
-    platforms: &[PlatformReport],
-) -> bool {
-    let parts: Option<Vec<&IndexPart>> = parts.iter().map(Option::as_ref).collect();
-    let Some(parts) = parts.filter(|p| p.len() == platforms.len()) else { return false };
-    let Some(first) = parts.first() else { return false };
-    if examined.image.index.is_none() || !examined.image.attestations.is_empty() {
-        return false;
-    }
-    let agree = |part: &&IndexPart| {
-        part.config.annotations == first.config.annotations
-            && part.config.vcs_url == first.config.vcs_url
-            && part.behaviour == first.behaviour
-    };
-    if !parts.iter().all(agree) {
-        return false;
-    }
-    let entries: Vec<IndexEntry> = parts.iter().map(|part| part.entry.clone()).collect();
-    let option = parts.iter().map(|part| part.epoch_option).max().unwrap_or(0);
-    let made = rebuild::apko::index(&first.config, &entries, &first.behaviour, option);
-    made.is_ok_and(|bytes| bytes == examined.image.root.bytes)
-}
-
-/// Packages in an order, shared with the assembler.
-pub(super) type PackageList = Vec<Arc<rebuild::apk::package::Package>>;

@@ -7,15 +7,18 @@
 //! same versions, else it is not used; a key is one that was proven elsewhere, byte for byte. What
 //! was chosen against our own order is named with every path that it decided.
 
-use super::{apko::PackageList, attempt::UsedHint, clues::Clues};
+use super::{attempt::UsedHint, clues::Clues};
 use crate::material::{Gathered, Given, Keys, Material, OtherKeys};
 use attest::{Gap, GapCode, policy::Policy};
 use rebuild::{
-    apk::resolver::{Repository, Resolver, Rules},
+    apk::{
+        package::Package,
+        resolver::{Repository, Resolver, Rules},
+    },
     apko::{Assembly, ImageConfiguration},
     compare::Explanation,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Where apko puts the keys that may sign packages.
 const KEYS_FOLDER: &str = "etc/apk/keys";
@@ -67,7 +70,7 @@ impl<'a> Allowed<'a> {
 /// The packages in the order in which they will be installed.
 pub struct Order {
     /// The packages.
-    pub packages: PackageList,
+    pub packages: Vec<Arc<Package>>,
     /// True if the published image's order was taken because ours is another.
     pub hinted: bool,
     /// Our own order, by name; empty where it is not known.

@@ -10,7 +10,9 @@ pub mod attempt;
 pub mod clues;
 pub mod examine;
 pub mod hints;
+pub mod index;
 pub mod keep;
+pub mod progress;
 pub mod published;
 pub mod verify;
 

@@ -4,6 +4,10 @@
 //! manifest with the subject's digest. Nothing here is an input of a build; it is what a build is
 //! compared with, and what hints are read from.
 
+use super::{
+    Workshop,
+    examine::{Examined, ExaminedPlatform},
+};
 use attest::{Digest, Subject};
 use oci::{
     Error, ImageSource, Manifest,
@@ -86,4 +90,24 @@ impl ImageBytes for PublishedImage {
     fn layer_form(&self) -> LayerForm {
         LayerForm::Blob
     }
+}
+
+/// The published image, and the folder that holds it as long as it is looked at.
+pub struct Fetched {
+    /// The image.
+    pub image: PublishedImage,
+    /// For this platform's temporary files.
+    pub folder: tempfile::TempDir,
+}
+
+/// Fetches a platform's published image into a folder of its own.
+pub async fn fetch(
+    workshop: &Workshop,
+    examined: &Examined,
+    platform: &ExaminedPlatform,
+) -> Result<Fetched, String> {
+    let folder = tempfile::tempdir_in(&workshop.work)
+        .map_err(|e| format!("expected to make a folder in {}: {e}", workshop.work.display()))?;
+    let image = PublishedImage::fetch(&examined.place, &platform.subject, folder.path()).await;
+    Ok(Fetched { image: image.map_err(|e| e.to_string())?, folder })
 }

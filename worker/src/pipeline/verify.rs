@@ -8,7 +8,9 @@ use super::{
     Workshop, apko,
     attempt::{Answer, Attempt, Built, IndexPart},
     examine::{Examined, ExaminedPlatform, examine},
-    published::PublishedImage,
+    index::index_follows,
+    progress::Progress,
+    published::{Fetched, PublishedImage, fetch},
 };
 use crate::report::{
     ExplanationReport, HintReport, IgnoredReport, ImageDigests, LayerDigests, MaterialReport,
@@ -21,7 +23,10 @@ use attest::{
 };
 use oci::{Error, ImageReference};
 use rebuild::compare::Explanation;
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 /// What is to be looked at, and what is to be kept.
 #[derive(Debug, Clone, Default)]
@@ -30,19 +35,6 @@ pub struct VerifyOptions {
     pub platforms: Vec<Platform>,
     /// Where the rebuilt layouts and the evidence stay.
     pub keep: Option<PathBuf>,
-}
-
-/// Hears how far it is. Lines for people; decides nothing.
-pub trait Progress: Send + Sync {
-    /// A new phase of a platform: `fetching`, `building`, `comparing`.
-    fn phase(&self, platform: &Platform, phase: &str);
-}
-
-/// Hears nothing.
-pub struct Silent;
-
-impl Progress for Silent {
-    fn phase(&self, _: &Platform, _: &str) {}
 }
 
 /// A report, with the explanations that it names.
@@ -77,7 +69,7 @@ pub async fn verify(
         parts.push(judged.index_part);
     }
     let index_reproduced = unchecked.is_empty()
-        && apko::index_follows(&examined, &parts, &platforms)
+        && index_follows(&examined, &parts, &platforms)
         && platforms.iter().all(|p| p.outcome == VerifyOutcome::Reproduced);
     let skipped = (!unchecked.is_empty()).then_some(VerifyOutcome::Inconclusive);
     let outcome = VerifyOutcome::worst(platforms.iter().map(|p| p.outcome).chain(skipped))
@@ -151,7 +143,8 @@ async fn one(
     };
     report.seconds.fetch = started.elapsed().as_secs_f64();
     report.published = Some(published_digests(&published.image));
-    let best = attempts(workshop, &published, recipes, options, progress).await;
+    let keep = options.keep.as_deref();
+    let best = attempts(workshop, &published, recipes, keep, progress).await;
     let Some(best) = best else { return Judged::without(report) };
     fill(&mut report, &best, workshop.level());
     if report.outcome == VerifyOutcome::Diverged && !gaps.is_empty() {
@@ -166,38 +159,18 @@ async fn one(
     Judged { report, explanation, index_part: best.index_part }
 }
 
-/// The published image, and the folder that holds it as long as it is looked at.
-pub struct Fetched {
-    /// The image.
-    pub image: PublishedImage,
-    /// For this platform's temporary files.
-    pub folder: tempfile::TempDir,
-}
-
-/// Fetches a platform's published image into a folder of its own.
-pub async fn fetch(
-    workshop: &Workshop,
-    examined: &Examined,
-    platform: &ExaminedPlatform,
-) -> Result<Fetched, String> {
-    let folder = tempfile::tempdir_in(&workshop.work)
-        .map_err(|e| format!("expected to make a folder in {}: {e}", workshop.work.display()))?;
-    let image = PublishedImage::fetch(&examined.place, &platform.subject, folder.path()).await;
-    Ok(Fetched { image: image.map_err(|e| e.to_string())?, folder })
-}
-
 /// Tries the recipes in order; one that rebuilds the image is proof, otherwise [`rank`] says which
-/// stands for all.
+/// stands for all. What was built stays in `keep`.
 pub async fn attempts(
     workshop: &Workshop,
     published: &Fetched,
     recipes: &[Recipe],
-    options: &VerifyOptions,
+    keep: Option<&Path>,
     progress: &dyn Progress,
 ) -> Option<Attempt> {
     let mut best: Option<Attempt> = None;
     for recipe in recipes {
-        let attempt = apko::attempt(workshop, published, recipe, options, progress).await;
+        let attempt = apko::attempt(workshop, published, recipe, keep, progress).await;
         let required = workshop.level();
         let done = attempt.level() >= required && attempt.level().is_reproduced();
         if best.as_ref().is_none_or(|best| rank(&attempt, required) > rank(best, required)) {

@@ -14,7 +14,7 @@ use std::io::Read;
 use worker::{
     daemon::{child::Order, config::read_policy, observe::Draft},
     material::ContentStore,
-    pipeline::{Signers, Workshop, examine::examine, verify},
+    pipeline::{Signers, Workshop, examine::examine, published::fetch},
 };
 
 /// Reads an order, prints a draft that claims what is published.
@@ -35,7 +35,7 @@ pub async fn lie() -> Exit {
         }
         draft = match &platform.derivation {
             Derivation::Recipes { recipes, .. } => {
-                let published = verify::fetch(&workshop, &examined, platform)
+                let published = fetch(&workshop, &examined, platform)
                     .await
                     .map_err(|e| crate::exit::Failure::Operation(anyhow::anyhow!(e)))?;
                 let digests: Vec<Digest> = recipes.iter().map(|r| r.digest()).collect();
