@@ -6,19 +6,17 @@
 //! from anywhere else, and none is left out.
 
 use super::{
-    AssembleFailure, AssembleProgress, AssembleRequest, AssembleTools, keys::AssemblyKeys,
-    order::GivenOrder, recipe::RecipeFile, repository::BuildRepository,
+    AssembleFailure, AssembleProgress, AssembleRequest, AssembleTools,
+    keys::AssemblyKeys,
+    order::GivenOrder,
+    recipe::RecipeFile,
+    repository::BuildRepository,
+    resolve::{ChosenFile, Found, resolve},
 };
-use crate::material::{
-    Material, Origins, PackageProof, largest_first,
-    packages::{Shelf, VerifiedIndex},
-};
+use crate::material::{Material, Origins, PackageProof, largest_first, packages::Shelf};
 use attest::{Gap, GapCode};
 use rebuild::{
-    apk::{
-        package::Package,
-        resolver::{Ambiguity, Architectures, Choice, Repository, Rules},
-    },
+    apk::{package::Package, resolver::Rules},
     apko::{
         Behaviour,
         behaviour::Capability,
@@ -241,84 +239,6 @@ impl Job<'_> {
     }
 }
 
-/// An index and the pin of its repository.
-struct Found<'r> {
-    pin: &'r str,
-    index: VerifiedIndex,
-}
-
-/// A chosen record: its name, and where it stands in which index.
-pub(super) struct ChosenFile {
-    pub(super) name: String,
-    repository: usize,
-    record: usize,
-}
-
-/// One architecture, resolved.
-struct Resolved {
-    architecture: String,
-    files: Vec<ChosenFile>,
-    locked: Vec<LockedPackage>,
-    ambiguous: Vec<String>,
-}
-
-fn resolve(
-    indexes: &BTreeMap<String, Vec<Found<'_>>>,
-    world: &[String],
-    beside: Option<&[String]>,
-    rules: Rules,
-) -> Result<Vec<Resolved>, AssembleFailure> {
-    let repositories: BTreeMap<String, Vec<Repository<'_>>> = indexes
-        .iter()
-        .map(|(name, found)| {
-            let list = found.iter();
-            let list = list.map(|f| Repository { pin: f.pin, entries: &f.index.index.entries });
-            (name.clone(), list.collect())
-        })
-        .collect();
-    let resolvers = Architectures::new(&repositories, rules);
-    let mut all = Vec::new();
-    for name in indexes.keys() {
-        let Some(resolver) = resolvers.get(name) else { continue };
-        let failed =
-            |error| AssembleFailure::Resolve { architecture: name.clone(), error: Box::new(error) };
-        let mut resolution = resolver.resolve(world).map_err(failed)?;
-        // The lock is the first resolution's, also where the second one installs more.
-        let locked: Vec<LockedPackage> = resolution.order.iter().map(locked_choice).collect();
-        if let Some(beside) = beside {
-            let mut again = resolution.locked();
-            again.extend(beside.iter().cloned());
-            let again = resolver.resolve(&again).map_err(failed)?;
-            resolution.order = again.order;
-            resolution.ambiguous.extend(again.ambiguous);
-            resolution.ambiguous.dedup();
-        }
-        let lists = repositories.get(name).map(Vec::as_slice).unwrap_or_default();
-        all.push(Resolved {
-            architecture: name.clone(),
-            files: resolution.order.iter().filter_map(|choice| place(choice, lists)).collect(),
-            locked,
-            ambiguous: resolution.ambiguous.iter().map(ambiguity).collect(),
-        });
-    }
-    Ok(all)
-}
-
-fn locked_choice(choice: &Choice<'_>) -> LockedPackage {
-    LockedPackage {
-        name: choice.entry.name.clone(),
-        version: choice.entry.version.clone(),
-        pin: Some(choice.pin.to_owned()).filter(|pin| !pin.is_empty()),
-    }
-}
-
-/// Where a choice stands. The resolver hands out what was handed in, so it is there.
-fn place(choice: &Choice<'_>, lists: &[Repository<'_>]) -> Option<ChosenFile> {
-    let entries = lists.get(choice.repository)?.entries;
-    let record = entries.iter().position(|entry| std::ptr::eq(entry, choice.entry))?;
-    Some(ChosenFile { name: choice.entry.name.clone(), repository: choice.repository, record })
-}
-
 fn wanted(file: &ChosenFile, found: &[Found<'_>], signed: bool) -> Wanted {
     let index = &found[file.repository].index;
     let record = &index.index.entries[file.record];
@@ -329,21 +249,6 @@ fn wanted(file: &ChosenFile, found: &[Found<'_>], signed: bool) -> Wanted {
             index: index.material.clone(),
             signed,
         },
-    }
-}
-
-fn ambiguity(ambiguity: &Ambiguity) -> String {
-    match ambiguity {
-        Ambiguity::InstallIf { world, packages, chained } => {
-            let more = if *chained { ", and what they trigger" } else { "" };
-            format!("the order of {} (install_if, by {world}{more})", packages.join(", "))
-        }
-        Ambiguity::Provider { wanted, candidates } => {
-            format!("which of {} provides {wanted}", candidates.join(", "))
-        }
-        Ambiguity::Origin { origin, versions } => {
-            format!("which version of origin {origin} counts: {}", versions.join(", "))
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: it can only permute the packages that were resolved; one that names others, or leaves
 //! some out, is refused with their names.
 
-use super::{AssembleFailure, AssembleTools, choose::ChosenFile, recipe::read_file};
+use super::{AssembleFailure, AssembleTools, recipe::read_file, resolve::ChosenFile};
 use crate::pipeline::{clues::Clues, network, published::PublishedImage};
 use oci::{Image, ImageReference, ImageSource, SourceOptions};
 use std::{
