@@ -5,6 +5,7 @@
 //! "Could not be reached" and "is gone" are different answers; a mirror changes where bytes come
 //! from, never what is accepted. Nothing here ever reads the published image.
 
+mod blocking;
 mod key_archive;
 pub mod keys;
 mod largest_first;
