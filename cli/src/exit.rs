@@ -3,7 +3,7 @@
 //! Invariant: 0 is said only of what was reproduced, admitted, or simply done; everything that is
 //! not known has a code of its own. A failure of network or disk is 1, never a verdict.
 
-use crate::command::fleet::NoAnswer;
+use crate::no_answer::NoAnswer;
 use std::{fmt, process::ExitCode};
 
 /// Why the program ends with other than 0, for commands that are not verdicts.

@@ -6,6 +6,7 @@
 mod command;
 mod examples;
 mod exit;
+mod no_answer;
 mod output;
 mod progress;
 mod scratch;

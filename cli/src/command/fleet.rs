@@ -5,6 +5,7 @@
 
 use crate::{
     exit::{Failure, Outcome},
+    no_answer::NoAnswer,
     output::{self, Format},
 };
 use attest::{dsse::Envelope, time::Timestamp};
@@ -44,22 +45,6 @@ pub struct Connection {
     /// This client's key, as the coordinator's configuration names it (mode 0600).
     #[arg(long, env = "ASSAY_KEY")]
     pub(super) key: PathBuf,
-}
-
-/// No answer came, or none that a coordinator gives.
-#[derive(Debug, thiserror::Error)]
-#[error("expected an answer of {address}, found {found}")]
-pub struct NoAnswer {
-    address: String,
-    found: String,
-    hint: &'static str,
-}
-
-impl NoAnswer {
-    /// What to look at.
-    pub fn hint(&self) -> String {
-        self.hint.to_owned()
-    }
 }
 
 impl Connection {
