@@ -7,6 +7,7 @@
 //! the others ends the run.
 
 mod content;
+mod machine;
 mod measure;
 mod report;
 mod repository;

@@ -110,11 +110,6 @@ pub struct Measured {
     pub manifest: Option<String>,
 }
 
-/// Threads of this machine.
-pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// Runs a case in this process.
 pub fn run(
     case: Case,
@@ -250,7 +245,7 @@ fn image(packages: &[Arc<Package>], budget: u32, depth: Depth) -> Result<(String
         times: BuildTimes::default(),
         behaviour,
         depth,
-        threads: threads(),
+        threads: super::machine::threads(),
     };
     let made = assemble(&input, &Discard)?;
     let manifest = made.manifest.as_deref().map(|bytes| Digest::of(bytes).to_string());

@@ -81,7 +81,7 @@ pub fn make(folder: &Path, size: &Size) -> Result<Made> {
         };
         std::thread::scope(|scope| {
             let threads: Vec<_> =
-                (0..super::measure::threads()).map(|_| scope.spawn(work)).collect();
+                (0..super::machine::threads()).map(|_| scope.spawn(work)).collect();
             threads.into_iter().try_for_each(|thread| {
                 thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
             })
