@@ -55,7 +55,7 @@ async fn a_swapped_lease_job_recipe_or_subject_is_refused_by_name() {
     let mut worker = scene.start();
     // Every sync looks at what the worker said: there are others than those after an attack.
     let what = "a word on every attack";
-    let all = |state: &bench::coordinator::State| {
+    let all = |state: &crate::bench::coordinator::State| {
         let said = scene.log().matches("offer refused").count();
         (state.offers.is_empty() && said >= count).then_some(())
     };

@@ -1,8 +1,8 @@
 //! The worker's process and the one that builds: killed, hung, not started, or on a key that others
 //! can read.
 
-use crate::{Scene, observed};
-use attest::{observation::Outcome, record::Record as _};
+use crate::{Scene, observed, signal};
+use attest::observation::Outcome;
 use harness::registry::{Fault, What};
 use proto::v1;
 use std::{fs, process::Stdio};
@@ -22,7 +22,7 @@ async fn a_worker_that_cannot_start_jobs_asks_for_none_for_a_while_and_goes_on_s
     command.args(["worker", "run"]).arg(&scene.folder).stderr(Stdio::from(log));
     command.env("HOME", scene.bench.folder.path()).kill_on_drop(true);
     let mut worker = command.spawn().unwrap();
-    let synced = |state: &bench::coordinator::State| (!state.syncs.is_empty()).then_some(());
+    let synced = |state: &crate::bench::coordinator::State| (!state.syncs.is_empty()).then_some(());
     scene.coordinator.wait("a sync", synced).await;
     // The program is replaced, and its file is not there for a moment.
     fs::remove_file(&program).unwrap();
@@ -32,7 +32,7 @@ async fn a_worker_that_cannot_start_jobs_asks_for_none_for_a_while_and_goes_on_s
         scene.coordinator.change(|state| state.offers.push_back(offered));
         let reason = scene.declined(&lease).await;
         assert!(reason.contains("expected to start the build"), "{reason}");
-        let rests = |state: &bench::coordinator::State| {
+        let rests = |state: &crate::bench::coordinator::State| {
             let mut new = state.syncs[at..].iter();
             new.any(|sync| sync.slots_free == 0 && sync.leases.is_empty()).then_some(())
         };
@@ -69,11 +69,6 @@ async fn building(scene: &Scene, worker: &Child, offered: v1::Offer) -> u32 {
     let found = children(worker.id().unwrap());
     assert_eq!(found.len(), 1, "one process per job");
     found[0]
-}
-
-fn signal(name: &str, pid: u32) {
-    let killed = std::process::Command::new("kill").arg(name).arg(pid.to_string()).status();
-    assert!(killed.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

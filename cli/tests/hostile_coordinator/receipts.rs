@@ -20,13 +20,13 @@ async fn a_receipt_counts_only_for_this_result_and_from_this_coordinator() {
     let (lease, offered) = scene.hello(1);
     scene.coordinator.change(|state| state.offers.push_back(offered));
     // Four times the same bytes: three receipts were none.
-    let four = |state: &bench::coordinator::State| {
+    let four = |state: &crate::bench::coordinator::State| {
         (state.results.len() >= 4).then(|| state.results.clone())
     };
     let results = scene.coordinator.wait("four results", four).await;
     assert!(results.iter().all(|result| result.envelope == results[0].envelope));
     let pending = || fs::read_dir(scene.folder.join("outbox/pending")).unwrap().count();
-    let filed = |state: &bench::coordinator::State| {
+    let filed = |state: &crate::bench::coordinator::State| {
         state.syncs.last().is_some_and(|sync| sync.holds_receipts).then_some(())
     };
     scene.coordinator.wait("a receipt to be filed", filed).await;
@@ -47,7 +47,7 @@ async fn a_receipt_counts_only_for_this_result_and_from_this_coordinator() {
     let (_, offered) = scene.hello(1);
     let syncs = scene.coordinator.state().syncs.len();
     scene.coordinator.change(|state| state.offers.push_back(offered));
-    let later = |state: &bench::coordinator::State| {
+    let later = |state: &crate::bench::coordinator::State| {
         (state.offers.is_empty() && state.syncs.len() > syncs + 2).then_some(())
     };
     scene.coordinator.wait("two more syncs", later).await;
@@ -63,7 +63,7 @@ async fn receipts_are_compared_before_a_result_of_after_a_restore_gets_one() {
         let mut worker = scene.start();
         let (_, offered) = scene.hello(1);
         scene.coordinator.change(|state| state.offers.push_back(offered));
-        let filed = |state: &bench::coordinator::State| {
+        let filed = |state: &crate::bench::coordinator::State| {
             let newest = state.syncs.last().filter(|sync| sync.holds_receipts);
             newest.map(|sync| sync.newest_receipt_observation.clone())
         };
@@ -75,7 +75,7 @@ async fn receipts_are_compared_before_a_result_of_after_a_restore_gets_one() {
         let (lease, offered) = scene.hello(2);
         scene.coordinator.change(|state| state.offers.push_back(offered));
         scene.coordinator.result(&lease, 0).await;
-        let restored = |state: &mut bench::coordinator::State| {
+        let restored = |state: &mut crate::bench::coordinator::State| {
             (state.refuse, state.resubmit_from) = (None, Some(0));
             (state.results, state.syncs) = (Vec::new(), Vec::new());
         };
@@ -86,12 +86,12 @@ async fn receipts_are_compared_before_a_result_of_after_a_restore_gets_one() {
         } else {
             scene.coordinator.restart(restored).await;
         }
-        let compared = |state: &bench::coordinator::State| state.syncs.first().cloned();
+        let compared = |state: &crate::bench::coordinator::State| state.syncs.first().cloned();
         let compared = scene.coordinator.wait("a comparison", compared).await;
         assert_eq!(compared.newest_receipt_observation, first, "{restarted}");
         assert_eq!(compared.wait_seconds, 0, "{restarted}: what waits is not kept back");
         // What was lost is asked for, and comes with what had no receipt yet.
-        let both = |state: &bench::coordinator::State| {
+        let both = |state: &crate::bench::coordinator::State| {
             let leases: std::collections::BTreeSet<_> =
                 state.results.iter().map(|result| result.lease.clone()).collect();
             (leases.len() == 2).then_some(())
@@ -129,7 +129,7 @@ async fn a_result_that_is_refused_for_good_is_kept_and_does_not_hold_up_the_end(
         state.offers.push_back(offered);
     });
     let mut worker = scene.start();
-    let some = |state: &bench::coordinator::State| {
+    let some = |state: &crate::bench::coordinator::State| {
         (state.syncs.len() > 2 && state.offers.is_empty()).then_some(())
     };
     scene.coordinator.wait("some syncs", some).await;
@@ -154,11 +154,11 @@ async fn a_result_that_cannot_be_kept_is_not_sent() {
     scene.coordinator.change(|state| state.offers.push_back(offered));
     let output = match command.output().await {
         Ok(output) => output,
-        Err(error) => return bench::skipped(&format!("unshare(1) is not here: {error}")),
+        Err(error) => return crate::bench::skipped(&format!("unshare(1) is not here: {error}")),
     };
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.code() == Some(99) || said.contains("unshare failed") {
-        return bench::unable(&format!("no disk could be mounted: {said}"));
+        return crate::bench::unable(&format!("no disk could be mounted: {said}"));
     }
     assert_eq!(output.status.code(), Some(1), "{said}");
     for says in ["expected to write", "outbox", "No space left on device"] {
