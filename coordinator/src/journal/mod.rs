@@ -44,6 +44,7 @@ pub(crate) use floor::{FLOOR_NAME, write as write_floor};
 pub use frame::BODY_BYTES_MAX;
 pub use log::{Cut, GROUP_BYTES_MAX, Group, Log, Options, Recovery};
 pub use memory::MemoryDisk;
+pub(crate) use open::lock;
 pub use read::{Reader, Records};
 pub use record::{Kind, NewRecord, Stored};
 pub use snapshot::{Snapshot, snapshot};

@@ -36,7 +36,7 @@ pub(super) struct Opened<D: Disk> {
 }
 
 /// Takes the directory for this process.
-pub(super) fn lock<D: Disk>(disk: &D) -> Result<D::Lock, JournalError> {
+pub(crate) fn lock<D: Disk>(disk: &D) -> Result<D::Lock, JournalError> {
     disk.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => JournalError::Locked { place: disk.describe() },
         _ => JournalError::io("lock", &disk.describe(), &error),

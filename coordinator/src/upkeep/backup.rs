@@ -8,7 +8,7 @@
 
 use super::{
     UpkeepError,
-    cut::{read_bounded, sync_folder, write_synced},
+    files::{read_bounded, sync_folder, write_synced},
     journal_disk,
 };
 use crate::{

@@ -4,15 +4,19 @@
 //! report, before the first byte is changed; the cut is exactly where the good part ends, and only
 //! if whoever asks says that position. It must never cut a journal that starts.
 
-use super::{UpkeepError, fsck::alone, journal_disk};
+use super::{
+    UpkeepError,
+    files::{sync_folder, write_synced},
+    journal_disk,
+};
 use crate::journal::{
-    DiskFile, Examined, FLOOR_NAME, JournalError, RealDisk, examine, write_floor,
+    DiskFile, Examined, FLOOR_NAME, JournalError, RealDisk, examine, lock, write_floor,
 };
 use attest::{Digest, time::Timestamp};
 use serde::Serialize;
 use std::{
     fs::{self, File},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -48,7 +52,7 @@ pub struct CutReport {
 /// (or the damaged record that the refusal named).
 pub fn cut(data: &Path, position: u64, made_at: Timestamp) -> Result<CutReport, UpkeepError> {
     let disk = journal_disk(data)?;
-    let _alone = alone(&disk)?;
+    let _alone = lock(&disk)?;
     let found = examine(&disk, |_| {})?;
     let end = found.end.0;
     let fault = match &found.fault {
@@ -152,27 +156,4 @@ fn apply(disk: &RealDisk, found: &Examined) -> Result<(), UpkeepError> {
         write_floor(disk, found.end, chain)?;
     }
     Ok(())
-}
-
-pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), UpkeepError> {
-    let mut file = File::create(path).map_err(UpkeepError::io("create", path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(UpkeepError::io("write", path))
-}
-
-pub(super) fn sync_folder(path: &Path) -> Result<(), UpkeepError> {
-    File::open(path).and_then(|d| d.sync_all()).map_err(UpkeepError::io("sync the folder", path))
-}
-
-/// Reads a small file whole; an error above the limit.
-pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, UpkeepError> {
-    let file = File::open(path).map_err(UpkeepError::io("open", path))?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(UpkeepError::io("read", path))?;
-    if bytes.len() as u64 > limit {
-        return Err(UpkeepError::Backup {
-            expected: format!("{} of at most {limit} bytes", path.display()),
-            found: "more".into(),
-        });
-    }
-    Ok(bytes)
 }

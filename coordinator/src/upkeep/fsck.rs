@@ -7,7 +7,7 @@
 
 use super::{UpkeepError, journal_disk};
 use crate::{
-    journal::{Disk, Examined, JournalError, Stored, examine, frame::chain_start},
+    journal::{Examined, JournalError, Stored, examine, frame::chain_start, lock},
     store::{INDEX_FOLDER, Index, IndexError, Reached, SledTables, Tables},
 };
 use attest::{Digest, id::JournalPosition};
@@ -136,7 +136,7 @@ pub fn fsck(data: &Path, mut progress: impl FnMut(JournalPosition)) -> Result<Re
     }
     let _alone = match copy {
         true => None,
-        false => Some(alone(&disk)?),
+        false => Some(lock(&disk)?),
     };
     let (folder, check) = (data.join(INDEX_FOLDER), data.join(CHECK_FOLDER));
     let live = if folder.is_dir() { Some(open_index(&folder)) } else { None };
@@ -261,12 +261,4 @@ fn journal_report(found: &Examined) -> JournalReport {
         readable_behind: found.readable_behind,
         files_behind: found.behind.clone(),
     }
-}
-
-/// Takes the directory, or says who has it.
-pub(super) fn alone<D: Disk>(disk: &D) -> Result<D::Lock, UpkeepError> {
-    disk.lock().map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => JournalError::Locked { place: disk.describe() }.into(),
-        _ => JournalError::io("lock", &disk.describe(), &error).into(),
-    })
 }

@@ -12,6 +12,7 @@
 
 pub mod backup;
 pub mod cut;
+mod files;
 pub mod fsck;
 
 use crate::{
