@@ -9,11 +9,9 @@ use super::{
     error::{Floor, JournalError},
     floor,
     frame::chain_start,
-    log::Cut,
-    open::load,
     record::Stored,
-    recover::{self, Scan, Tail},
-    segment,
+    recover::{self, Cut, Tail, unreadable_tail},
+    segment::{self, load},
 };
 use attest::{Digest, id::JournalPosition};
 
@@ -163,12 +161,6 @@ fn one<D: Disk>(
         return Err(unreadable_tail(&scan));
     }
     Ok(())
-}
-
-/// A good frame counted more records as durable than can be read.
-pub(super) fn unreadable_tail(scan: &Scan) -> JournalError {
-    let promise = "a later record of the journal itself".into();
-    JournalError::BelowFloor { end: scan.next, floor: scan.durable, promise }
 }
 
 fn below_floor(found: &Examined, at_floor: Option<Digest>) -> Option<JournalError> {

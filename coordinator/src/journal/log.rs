@@ -6,10 +6,10 @@
 
 use super::{
     disk::{Disk, DiskFile},
-    error::{Floor, JournalError},
+    error::JournalError,
     floor,
     frame::{self, BODY_BYTES_MAX, Place, SEGMENT_HEADER_BYTES, SegmentHeader},
-    open::{self, Opened},
+    open::{self, Opened, Options, Recovery},
     read::{Active, Reader, Segment, Shared},
     record::{NewRecord, Stored},
     segment,
@@ -17,41 +17,8 @@ use super::{
 use attest::{Digest, id::JournalPosition, time::Timestamp};
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 
-/// A segment is closed when it would grow past this: 64 MiB, verified in about 100 ms.
-pub const SEGMENT_BYTES: u64 = 64 << 20;
-/// Zeros written ahead, so that `fdatasync` has no size and no extent to write: 1 MiB.
-pub const AHEAD_BYTES: u64 = 1 << 20;
 /// Longest group: 16 MiB, a few observations with everything that follows from them.
 pub const GROUP_BYTES_MAX: usize = 16 << 20;
-
-/// How a journal is opened.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// A segment is closed when it would grow past this.
-    pub segment_bytes: u64,
-    /// Zeros written ahead of the records.
-    pub ahead_bytes: u64,
-    /// The identity of the journal, should it be created now: random.
-    pub identity: [u8; 16],
-    /// What others were promised, beside the journal's own floor file.
-    pub floors: Vec<Floor>,
-    /// Bytes of older segments, newest first, that are verified at the start (the last segment
-    /// always is): 1 GiB, about a second. `fsck` verifies all.
-    pub verify_bytes: u64,
-}
-
-impl Options {
-    /// The defaults; `identity` are 16 random bytes.
-    pub fn new(identity: [u8; 16]) -> Self {
-        Self {
-            segment_bytes: SEGMENT_BYTES,
-            ahead_bytes: AHEAD_BYTES,
-            identity,
-            floors: Vec::new(),
-            verify_bytes: 1 << 30,
-        }
-    }
-}
 
 /// Records that are kept together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,36 +47,6 @@ impl Group {
             _ => Ok(()),
         }
     }
-}
-
-/// What opening found and did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovery {
-    /// The journal was created now.
-    pub created: bool,
-    /// The position after the last record.
-    pub end: JournalPosition,
-    /// The chain's value there.
-    pub chain: Digest,
-    /// How many segments there are.
-    pub segments: usize,
-    /// Bytes that were verified.
-    pub verified_bytes: u64,
-    /// A tail that was cut: it had never been acknowledged.
-    pub cut: Option<Cut>,
-}
-
-/// A torn tail that was cut off.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cut {
-    /// The segment.
-    pub segment: String,
-    /// The byte at which it was cut.
-    pub offset: u64,
-    /// How many bytes were cut.
-    pub bytes: u64,
-    /// How many of them were readable records behind a hole, or of an incomplete group.
-    pub records: usize,
 }
 
 /// The groups that were written, and the error that stopped the rest.

@@ -7,20 +7,69 @@
 use super::{
     disk::{Disk, DiskFile},
     error::{Floor, JournalError},
-    examine::unreadable_tail,
     floor,
     frame::{SEGMENT_HEADER_BYTES, SegmentHeader, chain_start},
     kept::Kept,
-    log::{Cut, Options, Recovery},
     read::{Active, Segment, Shared},
-    recover::{self, Scan, Tail},
-    segment,
+    recover::{self, Cut, Scan, Tail, unreadable_tail},
+    segment::{self, load},
 };
 use attest::{Digest, id::JournalPosition};
 use std::{
     io,
     sync::{Arc, RwLock, atomic::AtomicU64},
 };
+
+/// A segment is closed when it would grow past this: 64 MiB, verified in about 100 ms.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Zeros written ahead, so that `fdatasync` has no size and no extent to write: 1 MiB.
+pub const AHEAD_BYTES: u64 = 1 << 20;
+
+/// How a journal is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A segment is closed when it would grow past this.
+    pub segment_bytes: u64,
+    /// Zeros written ahead of the records.
+    pub ahead_bytes: u64,
+    /// The identity of the journal, should it be created now: random.
+    pub identity: [u8; 16],
+    /// What others were promised, beside the journal's own floor file.
+    pub floors: Vec<Floor>,
+    /// Bytes of older segments, newest first, that are verified at the start (the last segment
+    /// always is): 1 GiB, about a second. `fsck` verifies all.
+    pub verify_bytes: u64,
+}
+
+impl Options {
+    /// The defaults; `identity` are 16 random bytes.
+    pub fn new(identity: [u8; 16]) -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES,
+            ahead_bytes: AHEAD_BYTES,
+            identity,
+            floors: Vec::new(),
+            verify_bytes: 1 << 30,
+        }
+    }
+}
+
+/// What opening found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// The journal was created now.
+    pub created: bool,
+    /// The position after the last record.
+    pub end: JournalPosition,
+    /// The chain's value there.
+    pub chain: Digest,
+    /// How many segments there are.
+    pub segments: usize,
+    /// Bytes that were verified.
+    pub verified_bytes: u64,
+    /// A tail that was cut: it had never been acknowledged.
+    pub cut: Option<Cut>,
+}
 
 /// Everything that the writer starts from.
 pub(super) struct Opened<D: Disk> {
@@ -110,26 +159,6 @@ fn share<D: Disk>(
         durable: AtomicU64::new(durable),
         kept: Kept::default(),
     }
-}
-
-pub(super) fn load<D: Disk>(
-    disk: &D,
-    first: u64,
-) -> Result<(D::File, Vec<u8>, SegmentHeader), JournalError> {
-    let name = segment::name(first);
-    let file = disk.open(&name).map_err(|error| JournalError::io("open", &name, &error))?;
-    let bytes = segment::read_all::<D>(&file, &name)?;
-    let damaged = |why: String| JournalError::Damaged {
-        position: first,
-        segment: name.clone(),
-        offset: 0,
-        why,
-    };
-    let header = SegmentHeader::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
-    if header.first != first {
-        return Err(damaged(format!("expected first record {first}, found {}", header.first)));
-    }
-    Ok((file, bytes, header))
 }
 
 /// Verifies older segments, newest first, within the budget; their order and identity always.

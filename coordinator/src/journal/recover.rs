@@ -8,7 +8,7 @@
 use super::frame::{
     self, ALIGNMENT, FRAME_HEADER_BYTES, FormatError, Frame, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
-use super::record::Stored;
+use super::{error::JournalError, record::Stored};
 use attest::Digest;
 
 /// Bytes that may be hashed in search of frames behind a hole: 1 GiB, about 100 ms of CRC32C.
@@ -55,6 +55,25 @@ pub enum Tail {
         /// What was expected and found.
         why: String,
     },
+}
+
+/// A torn tail that was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment.
+    pub segment: String,
+    /// The byte at which it was cut.
+    pub offset: u64,
+    /// How many bytes were cut.
+    pub bytes: u64,
+    /// How many of them were readable records behind a hole, or of an incomplete group.
+    pub records: usize,
+}
+
+/// A good frame counted more records as durable than can be read.
+pub(super) fn unreadable_tail(scan: &Scan) -> JournalError {
+    let promise = "a later record of the journal itself".into();
+    JournalError::BelowFloor { end: scan.next, floor: scan.durable, promise }
 }
 
 /// Scans a whole segment file and shows each record of a complete group to `see`.

@@ -97,3 +97,24 @@ pub(super) fn hinted_offset<F: DiskFile>(offsets: &F, index: u64) -> Option<u64>
     let read = read_full(offsets, &mut bytes, index * 4).ok()?;
     (read == 4).then(|| u64::from(u32::from_le_bytes(bytes)))
 }
+
+/// A segment whole, with its header, which must be of the record that the name says.
+pub(super) fn load<D: Disk>(
+    disk: &D,
+    first: u64,
+) -> Result<(D::File, Vec<u8>, SegmentHeader), JournalError> {
+    let name = name(first);
+    let file = disk.open(&name).map_err(|error| JournalError::io("open", &name, &error))?;
+    let bytes = read_all::<D>(&file, &name)?;
+    let damaged = |why: String| JournalError::Damaged {
+        position: first,
+        segment: name.clone(),
+        offset: 0,
+        why,
+    };
+    let header = SegmentHeader::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if header.first != first {
+        return Err(damaged(format!("expected first record {first}, found {}", header.first)));
+    }
+    Ok((file, bytes, header))
+}

@@ -9,9 +9,8 @@ use super::{
     error::JournalError,
     floor,
     frame::SegmentHeader,
-    open::load,
     recover::{self, Scan, Tail},
-    segment,
+    segment::{self, load},
 };
 use attest::{Digest, id::JournalPosition};
 use std::time::Duration;
