@@ -8,6 +8,7 @@
 
 pub mod drains;
 pub mod evidence;
+mod followed;
 pub mod former_policy;
 pub mod http;
 pub mod intake;

@@ -9,10 +9,14 @@
 //! that was stopped in the middle begins it again, and a job whose verdict stands is not touched.
 //! It must never decide about an observation itself: judging does. Memory: one page of history.
 
-use super::{Core, DaemonError, judge, roster};
+use super::{
+    Core, DaemonError,
+    followed::{reviewed, was_reviewed},
+    judge, roster,
+};
 use crate::{
-    journal::{Kind, NewRecord},
-    store::{HistoryEvent, HistoryRow, Store, StoreError},
+    journal::Kind,
+    store::{HistoryEvent, HistoryRow, StoreError},
 };
 use attest::{
     Digest,
@@ -20,7 +24,6 @@ use attest::{
     id::{JobId, JournalPosition, OperatorId, WorkerId},
     record::{KeyRevocation, Record, RecordError},
 };
-use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -31,16 +34,6 @@ const DONE_MAX: usize = 10_000;
 /// Waiting after a review that failed: 5 s, doubled up to five minutes.
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
 pub(super) const AGAIN_MAX: Duration = Duration::from_secs(300);
-
-const SCHEMA: &str = "assay/reviewed/v1";
-
-/// Up to where records were followed. Unknown fields are for later versions.
-#[derive(Debug, Serialize, Deserialize)]
-struct Reviewed {
-    schema: String,
-    /// Every record before this position.
-    before: JournalPosition,
-}
 
 /// Why a review did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -70,21 +63,6 @@ pub enum ReviewError {
 /// What the records of reviews are about.
 fn about_reviews() -> Digest {
     Digest::of(b"reviews of revocations")
-}
-
-/// Up to where everything was followed that a kind of review follows; the start where none was.
-pub(super) fn reviewed(store: &dyn Store, about: &Digest) -> Result<JournalPosition, StoreError> {
-    let newest = store.newest_about(Kind::REVIEWED, about)?;
-    let read = newest.and_then(|stored| serde_json::from_slice::<Reviewed>(&stored.body).ok());
-    Ok(read.filter(|r| r.schema == SCHEMA).map_or(JournalPosition(0), |r| r.before))
-}
-
-/// The record that everything before a position was followed.
-pub(super) fn was_reviewed(about: Digest, before: JournalPosition) -> NewRecord {
-    let reviewed = Reviewed { schema: SCHEMA.to_owned(), before };
-    // Text and a number: writing them as JSON cannot fail.
-    let body = serde_json::to_vec(&reviewed).unwrap_or_default();
-    NewRecord::new(Kind::REVIEWED, about, body)
 }
 
 /// Keys whose revocation was not followed yet.

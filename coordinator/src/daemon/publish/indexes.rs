@@ -14,7 +14,7 @@ use crate::{
     daemon::{
         Core, DaemonError,
         evidence::{self, SubmittedImage, about_image},
-        review, wall,
+        followed, wall,
     },
     journal::{Kind, NewRecord},
     store::StoreError,
@@ -257,7 +257,7 @@ pub async fn run(core: Arc<Core>, stop: CancellationToken) -> Result<(), DaemonE
     loop {
         let round = async {
             if left.all {
-                look_since(&core, review::reviewed(core.store.as_ref(), &about_looks())?).await?;
+                look_since(&core, followed::reviewed(core.store.as_ref(), &about_looks())?).await?;
             }
             for (repository, index) in &left.some {
                 consider(&core, repository, index).await;
@@ -306,7 +306,7 @@ fn about_looks() -> Digest {
 /// That nothing before a position is left to look at: also for a past that is written straight into
 /// a journal.
 pub fn everything_was_looked_at(before: JournalPosition) -> NewRecord {
-    review::was_reviewed(about_looks(), before)
+    followed::was_reviewed(about_looks(), before)
 }
 
 /// Every index about whose platforms, or about which itself, something is on record since then.
