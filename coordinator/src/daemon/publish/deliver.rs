@@ -7,7 +7,9 @@
 //! Evidence is attached to repositories of ours only, never beside the publisher's image.
 
 use super::{
-    PublishError, attestation, indexes, speaks, statement, submitted,
+    attestation::{attestation, statement, submitted},
+    error::PublishError,
+    indexes, speaks,
     target::{self, Target, TargetError},
 };
 use crate::{

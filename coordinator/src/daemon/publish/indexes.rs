@@ -8,7 +8,9 @@
 //! it; decisions are made one at a time. It must never attest what it cannot read in full.
 
 use super::{
-    PublishError, attestation, bundle, no_attestation, speaks, statement, submitted, verifier,
+    attestation::{attestation, bundle, no_attestation, statement, submitted, verifier},
+    error::PublishError,
+    speaks,
 };
 use crate::{
     daemon::{

@@ -5,8 +5,8 @@
 //! harmless ([`super::deliver`]). Nothing here holds up a judgement.
 
 use super::{
-    PublishError,
     deliver::{self, DeliveryError, Plan},
+    error::PublishError,
     target::Target,
 };
 use crate::{

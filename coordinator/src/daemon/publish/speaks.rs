@@ -6,7 +6,7 @@
 //! verifies an attestation compares digests only. The registry, HTTP and indexes ask here, so that
 //! they say the same.
 
-use super::attestation;
+use super::attestation::attestation;
 use crate::{
     daemon::{Core, evidence},
     journal::{Kind, Stored},
