@@ -6,7 +6,10 @@
 //! Invariant: one row for each unfinished job, made from its [`Place`] and what it is to do, so that
 //! the row of before can be named when the job moves.
 
-use super::{Index, IndexError, doubt};
+use super::{
+    Index,
+    error::{IndexError, doubt},
+};
 use crate::queue::{JobSpec, Millis, Place, Route};
 use crate::store::rows::{after, key, route_key, tail_digest};
 use crate::store::tables::{Rows, Tables};
