@@ -12,14 +12,18 @@
 
 mod answered;
 mod bound;
+mod error;
 #[cfg(test)]
 mod tests;
+
+pub use error::OutboxError;
 
 use answered::Answered;
 use attest::{
     dsse::Envelope,
     id::{Fence, JournalPosition, LeaseId, ObservationId},
 };
+use error::io_error;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
@@ -34,37 +38,6 @@ use std::{
 /// Receipts after which the bound is looked at again: listing what is kept takes a tenth of a
 /// second, and so many results more are a hundredth of it.
 const SWEEP_EVERY: usize = 500;
-
-/// What can go wrong with the outbox.
-#[derive(Debug, thiserror::Error)]
-pub enum OutboxError {
-    /// The disk refused.
-    #[error("expected to {action} {path}: {error}")]
-    Io {
-        /// What was being done.
-        action: &'static str,
-        /// To which file.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// There is a result for this lease already.
-    #[error("expected no result for lease {0} yet, found one: a lease has one result, ever")]
-    Answered(LeaseId),
-    /// A file that this program did not write.
-    #[error("expected a result in {path}: {problem}; move the file away to go on without it")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OutboxError {
-    let path = path.to_owned();
-    move |error| OutboxError::Io { action, path, error }
-}
 
 /// A signed result on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]

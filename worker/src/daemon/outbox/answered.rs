@@ -6,7 +6,7 @@
 //! Invariant: a lease is in the file, synced, before its result is removed. The file only grows: at
 //! one job in 52 s ten years are 6 million leases, 97 MB; it is read piece by piece, never whole.
 
-use super::{OutboxError, io_error};
+use super::error::{OutboxError, io_error};
 use attest::id::LeaseId;
 use std::{
     fs::{File, OpenOptions},
