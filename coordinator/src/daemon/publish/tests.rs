@@ -1,10 +1,10 @@
 //! When an index is attested, and when that is taken back; whose word on a digest counts; what a
 //! restart finds to be published.
 
-use super::*;
+use super::{attestation::statement, *};
 use crate::{
     daemon::{
-        evidence::{self, SubmittedPlatform, about_image},
+        evidence::{self, SubmittedImage, SubmittedPlatform, about_image},
         notary::LeaseNotary,
         roster::Roster,
     },
@@ -14,12 +14,14 @@ use crate::{
     store::{SystemSurroundings, in_memory},
 };
 use attest::{
-    Platform, Repository, Subject,
+    Digest, Platform, Repository, Subject,
+    bundle_write::key_bundle,
     dsse::{Envelope, IN_TOTO},
     evidence::EvidenceKind,
     evidence_set::EvidenceSet,
+    id::JournalPosition,
     policy::Source,
-    statement::StatementSubject,
+    statement::{Statement, StatementSubject},
     vsa::VSA_V1,
 };
 use std::sync::{Arc, RwLock};

@@ -1,7 +1,7 @@
 //! Records that are followed together: the rows that they make.
 //!
-//! Invariant: what is read of the tables while a batch is made is what they held before it, with the
-//! batch's own writes over it. Nothing is written here: the index commits a batch at once.
+//! Invariant: what is read of the tables while a batch is made is what they held before it, with
+//! the batch's own writes over it. Nothing is written here: the index commits a batch at once.
 
 use super::super::publication::Pushed;
 use super::super::rows::{

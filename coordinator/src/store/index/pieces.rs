@@ -1,7 +1,7 @@
 //! A job in its rows: one for all but very few.
 //!
-//! Invariant: rows of a job are whole pieces but the last one; what is written takes the place of all
-//! rows in which it lay before.
+//! Invariant: rows of a job are whole pieces but the last one; what is written takes the place of
+//! all rows in which it lay before.
 
 use super::super::rows::key;
 use super::super::tables::{Tables, Writes};
@@ -10,7 +10,7 @@ use crate::queue::Job;
 use attest::id::JobId;
 
 /// Bytes of a job in one row: sled keeps rows of up to 100 KB well.
-const PIECE_BYTES: usize = 64_000;
+pub(super) const PIECE_BYTES: usize = 64_000;
 
 /// A job, and in how many rows it lies.
 #[derive(Debug, Clone)]
@@ -46,7 +46,10 @@ pub(super) fn write_pieces(
 }
 
 /// All but very few jobs lie in one row, which is shorter than a full piece.
-fn read_pieces<T: Tables>(tables: &T, id: &JobId) -> Result<Option<(Vec<u8>, u8)>, IndexError> {
+pub(super) fn read_pieces<T: Tables>(
+    tables: &T,
+    id: &JobId,
+) -> Result<Option<(Vec<u8>, u8)>, IndexError> {
     let mut all = Vec::new();
     for piece in 0..=u8::MAX {
         let Some(bytes) = tables.get(&key(b'j', &[id.0.raw(), &[piece]]))? else {

@@ -1,7 +1,7 @@
 //! What the index answers: where records lie, the state of a job, history.
 //!
-//! Invariant: one question reads a bounded number of rows; a row that is not what it must be is a doubt
-//! and never "there is none".
+//! Invariant: one question reads a bounded number of rows; a row that is not what it must be is a
+//! doubt and never "there is none".
 
 use super::super::rows::{
     HistoryEvent, HistoryRow, after, key, kind_key, repository_key, tail_digest, tail_number,

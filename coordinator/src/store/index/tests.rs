@@ -1,9 +1,11 @@
 //! Rows that are not what they should be, and lists that are longer than a page.
 
+use super::pieces::{PIECE_BYTES, read_pieces, write_pieces};
 use super::*;
-use crate::journal::{Group, Log, MemoryDisk, NewRecord, Options};
-use crate::queue::Route;
-use crate::store::{MemoryTables, SledTables, contract::spec};
+use crate::journal::{Group, Kind, Log, MemoryDisk, NewRecord, Options};
+use crate::queue::{Change, Class, Route, Tenant, Transition};
+use crate::store::{MemoryTables, SledTables, contract::spec, rows::key, tables::Writes};
+use attest::id::{JournalPosition, LeaseId};
 
 fn open(tables: MemoryTables) -> Result<Index<MemoryTables>, IndexError> {
     Index::open(tables, &[7; 16], Digest::of(b"start"))

@@ -4,7 +4,7 @@
 //! Invariant: what Go would take is taken; a second extension of the same kind, a key that stands
 //! twice or a NUL in a name is noted, because other readers take the other one.
 
-use super::{Oddities, OddityKind};
+use super::oddities::{Oddities, OddityKind};
 use std::collections::BTreeMap;
 
 /// What an extension header holds.

@@ -7,7 +7,11 @@
 //! Invariant: [`TarEntry::path`] is the path below the root that a runtime would create, without
 //! leading `./` and trailing `/`; whatever was unusual about the name is noted.
 
-use super::{Oddities, OddityKind, extension::Extensions, field};
+use super::{
+    extension::Extensions,
+    field,
+    oddities::{Oddities, OddityKind},
+};
 use std::collections::BTreeMap;
 
 /// Bytes of a tar block.

@@ -1,6 +1,7 @@
 //! What can go wrong with the outbox.
 //!
-//! Invariant: each names the file or the lease. None of them ever means that a result was handed in.
+//! Invariant: each names the file or the lease. None of them ever means that a result was handed
+//! in.
 
 use attest::id::LeaseId;
 use std::{

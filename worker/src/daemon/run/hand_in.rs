@@ -9,7 +9,8 @@
 //! the coordinator refuses for good, twice with a sync between, is put aside and said; it holds up
 //! neither the rest nor the end. It must never drop a result that has no receipt.
 
-use super::{PendingResult, RunError, Worker};
+use super::super::outbox::PendingResult;
+use super::{RunError, Worker};
 use attest::{
     dsse::Envelope,
     record::{Receipt, Record},
