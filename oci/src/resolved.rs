@@ -1,6 +1,7 @@
 //! A manifest or an index as a place gave it out: its bytes, with the digest they have.
 //!
-//! Invariant: whoever makes one has compared the digest with the bytes. Nothing is read into them here.
+//! Invariant: whoever makes one has compared the digest with the bytes. Nothing is read into them
+//! here.
 
 use crate::manifest::Descriptor;
 use attest::{Digest, Repository};

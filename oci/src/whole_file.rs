@@ -1,7 +1,8 @@
 //! Files that appear whole or not at all.
 //!
-//! Invariant: written beside their place under a name that says `.partial`, synced, renamed, and the
-//! folder synced. It must never follow a link, nor leave something half-written under a final name.
+//! Invariant: written beside their place under a name that says `.partial`, synced, renamed, and
+//! the folder synced. It must never follow a link, nor leave something half-written under a final
+//! name.
 
 use crate::error::Error;
 use std::{

@@ -1,7 +1,9 @@
-//! What reads one value of a policy: the text, for the lines that errors name, and the files beside it.
+//! What reads one value of a policy: the text, for the lines that errors name, and the files beside
+//! it.
 //!
-//! Invariant: every error names the line of the value and what was expected there. It knows no table
-//! of a policy (`read`, `read_rules`), and must never put a value of its own in the place of a wrong one.
+//! Invariant: every error names the line of the value and what was expected there. It knows no
+//! table of a policy (`read`, `read_rules`), and must never put a value of its own in the place of
+//! a wrong one.
 
 use super::{HINTS, PolicyError, wire::Text};
 use crate::key::PublicKey;

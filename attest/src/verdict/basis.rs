@@ -1,7 +1,7 @@
 //! What the publisher's evidence comes to: recipes, or the outcome that needs no observation.
 //!
-//! Invariant: what the policy asks for and this version cannot check is inconclusive before anything
-//! is derived. No observation, lease or record is looked at here.
+//! Invariant: what the policy asks for and this version cannot check is inconclusive before
+//! anything is derived. No observation, lease or record is looked at here.
 
 use super::{UsedEvidence, VerdictOutcome};
 use crate::{

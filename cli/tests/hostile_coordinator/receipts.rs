@@ -1,9 +1,8 @@
-//! What the worker is told about its results: receipts of others, journals that forgot, refusals for
-//! good. Nothing that was signed is lost or replaced.
+//! What the worker is told about its results: receipts of others, journals that forgot, refusals
+//! for good. Nothing that was signed is lost or replaced.
 
-use crate::Scene;
 use crate::bench::coordinator::Acknowledge;
-use attest::record::Record as _;
+use crate::{Scene, signal};
 use std::fs;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Up to where records were followed: REVIEWED records, one kind for each thing that follows.
 //!
-//! Invariant: what is on record as followed was followed in full; where nothing can be read, nothing
-//! was. It must never say that a record was followed which came later.
+//! Invariant: what is on record as followed was followed in full; where nothing can be read,
+//! nothing was. It must never say that a record was followed which came later.
 
 use crate::{
     journal::{Kind, NewRecord},

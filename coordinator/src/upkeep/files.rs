@@ -1,7 +1,8 @@
 //! Small files of a backup or a cut, read within a bound and written so that they stay.
 //!
-//! Invariant: what was written is on the disk when the call returns; the folder's names are once it was
-//! synced, too. It must never overwrite what somebody else put there under a name of its own choice.
+//! Invariant: what was written is on the disk when the call returns; the folder's names are once it
+//! was synced, too. It must never overwrite what somebody else put there under a name of its own
+//! choice.
 
 use super::UpkeepError;
 use std::{

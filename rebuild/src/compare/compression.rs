@@ -1,7 +1,7 @@
 //! How a layer's blob is compressed, and what of it an encoder chooses freely.
 //!
-//! Invariant: read from the bytes, never from the media type, as container runtimes do (gzip:
-//! RFC 1952; Zstandard: RFC 8878); anything else is taken for the tar itself.
+//! Invariant: read from the bytes, never from the media type, as container runtimes do (gzip: RFC
+//! 1952; Zstandard: RFC 8878); anything else is taken for the tar itself.
 
 use serde::Serialize;
 

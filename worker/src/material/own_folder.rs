@@ -1,7 +1,7 @@
 //! Folders from which things are believed.
 //!
-//! Invariant: they belong to this account, and nobody else may write to them. It must never make one
-//! so: whose folder it is, is for a person to decide.
+//! Invariant: they belong to this account, and nobody else may write to them. It must never make
+//! one so: whose folder it is, is for a person to decide.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 

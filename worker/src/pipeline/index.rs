@@ -1,7 +1,7 @@
 //! The index of an image, made from what was rebuilt of its platforms.
 //!
-//! Invariant: it follows only where every platform was rebuilt, nothing else stands in the index, and
-//! the bytes are the published ones.
+//! Invariant: it follows only where every platform was rebuilt, nothing else stands in the index,
+//! and the bytes are the published ones.
 
 use super::{attempt::IndexPart, examine::Examined};
 use crate::report::PlatformReport;

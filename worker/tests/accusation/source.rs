@@ -1,40 +1,14 @@
-//! Sources of packages that are damaged or lie: an error, a gap where nobody can know better, and never
-//! a verdict about the image.
+//! Sources of packages that are damaged or lie: an error, a gap where nobody can know better, and
+//! never a verdict about the image.
 
-use crate::fixture::{self, Alter, altered, policy, published, with_file, workshop};
-use crate::{ALL_HINTS, as_it_is, report, said, same, tried};
+use crate::fixture::{Alter, altered, policy, published, with_file, workshop};
+use crate::{ALL_HINTS, Damage, as_it_is, broken_mirror, report, said, tried};
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 use worker::pipeline::attempt::Answer;
-
-/// What is done to a file.
-type Damage<'a> = &'a dyn Fn(&Path);
-
-/// A copy of the packages' mirror in which something was done to one file.
-fn broken_mirror(folder: &Path, damage: &dyn Fn(&Path)) -> worker::material::Places {
-    fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).unwrap();
-        for entry in fs::read_dir(from).unwrap().flatten() {
-            let place = to.join(entry.file_name());
-            if entry.path().is_dir() {
-                copy(&entry.path(), &place);
-            } else {
-                fs::copy(entry.path(), place).unwrap();
-            }
-        }
-    }
-    copy(&fixture::fixtures().join("packages"), folder);
-    damage(folder);
-    let mirror = attest::policy::Mirror {
-        prefix: "https://packages.assay.test/".into(),
-        url: format!("file://{}/", folder.display()),
-        complete: true,
-    };
-    worker::material::Places::new(vec![mirror], &oci::NetworkPolicy::default()).unwrap()
-}
 
 /// Every package file below a folder.
 fn packages(folder: &Path) -> Vec<PathBuf> {

@@ -1,8 +1,8 @@
 //! How transitions change a job: the fold of the journal.
 //!
 //! Invariant: total and pure: a transition that does not fit the state is an error, never a guess.
-//! Fences only grow; answers are only added; a slot is filled at most once, and nothing is held when a
-//! job ends.
+//! Fences only grow; answers are only added; a slot is filled at most once, and nothing is held
+//! when a job ends.
 
 use super::super::model::{Class, JobSpec, Millis, Tenant};
 use super::super::transition::{

@@ -1,7 +1,7 @@
 //! Leases that are given back: nothing was observed under them.
 //!
-//! Invariant: a lease that was answered is never given back. One that could not be given back expires
-//! on the other side; what an earlier process was at is tried again.
+//! Invariant: a lease that was answered is never given back. One that could not be given back
+//! expires on the other side; what an earlier process was at is tried again.
 
 use super::super::offer::CheckedOffer;
 use super::{RunError, Worker};

@@ -1,7 +1,7 @@
 //! A job's folder: it names the fence of its lease, for the next process.
 //!
-//! Invariant: what cannot be read in it names nothing; a lease is known by the folder's own name. It
-//! must never be taken for an answer.
+//! Invariant: what cannot be read in it names nothing; a lease is known by the folder's own name.
+//! It must never be taken for an answer.
 
 use attest::id::{Fence, LeaseId};
 use std::{fs, io, path::Path};

@@ -1,15 +1,16 @@
 //! Jobs: begun in a process of their own, ended, and signed for.
 //!
-//! Invariant: the job's folder, which names the lease to the next process, is there until its result
-//! is in the outbox or the lease was given back. What the build said is signed only with the recipes
-//! that were announced; a job that could not be run here is never an answer about the image.
+//! Invariant: the job's folder, which names the lease to the next process, is there until its
+//! result is in the outbox or the lease was given back. What the build said is signed only with the
+//! recipes that were announced; a job that could not be run here is never an answer about the
+//! image.
 
 use super::super::{
     cage,
     child::{self, ChildError, Order},
     environment,
     observe::{self, Draft, Witness},
-    offer::{self, CheckedOffer},
+    offer::CheckedOffer,
     outbox::PendingResult,
 };
 use super::{Finished, RunError, Running, Worker, job_folder, now};

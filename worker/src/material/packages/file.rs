@@ -1,7 +1,8 @@
-//! One package file: kept from before or fetched, unpacked, proven by a record, and on record itself.
+//! One package file: kept from before or fetched, unpacked, proven by a record, and on record
+//! itself.
 //!
-//! Invariant: what comes from the store is proven anew like what comes from its origin; a file that is
-//! not what a verified index names is "unavailable", never "gone".
+//! Invariant: what comes from the store is proven anew like what comes from its origin; a file that
+//! is not what a verified index names is "unavailable", never "gone".
 
 use super::super::{
     Material, MaterialError, blocking::blocking, spool::FileSpool, store::BlobRecord,

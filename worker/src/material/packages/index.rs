@@ -1,8 +1,8 @@
 //! The indexes of repositories, read and proven for one architecture.
 //!
-//! Invariant: an index counts by the signature of a trusted key, or where a person said that none is
-//! needed; one that is another architecture's is damage of its source. It must never be said to lack
-//! a package when it could not be read.
+//! Invariant: an index counts by the signature of a trusted key, or where a person said that none
+//! is needed; one that is another architecture's is damage of its source. It must never be said to
+//! lack a package when it could not be read.
 
 use super::super::{Material, MaterialError, blocking::blocking};
 use super::shelf::{PackageRequest, Shelf};

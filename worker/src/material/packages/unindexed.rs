@@ -1,7 +1,7 @@
 //! A package that no verified index has: its file may still be there, proven by its own signature.
 //!
-//! Invariant: `Gone` is said only when an index was read and every source answered that it has no such
-//! file. What did not answer might have had it, or its proof: that comes before what did.
+//! Invariant: `Gone` is said only when an index was read and every source answered that it has no
+//! such file. What did not answer might have had it, or its proof: that comes before what did.
 
 use super::super::MaterialError;
 use super::{

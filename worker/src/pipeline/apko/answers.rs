@@ -1,7 +1,8 @@
 //! What an error of one part answers about the rebuild as a whole.
 //!
-//! Invariant: a source or a machine that failed is operational, what the recipe or this version cannot
-//! say is a gap, what went past a limit is a limit. None of them is ever a difference of two images.
+//! Invariant: a source or a machine that failed is operational, what the recipe or this version
+//! cannot say is a gap, what went past a limit is a limit. None of them is ever a difference of two
+//! images.
 
 use crate::material::MaterialError;
 use crate::pipeline::attempt::Answer;

@@ -1,5 +1,5 @@
-//! Whoever serves the evidence: dissents left out, verdicts and copies put in, words without end. What
-//! is in the set is judged by its own signatures, wherever it stands.
+//! Whoever serves the evidence: dissents left out, verdicts and copies put in, words without end.
+//! What is in the set is judged by its own signatures, wherever it stands.
 
 use super::super::fleet::*;
 use super::fleet;

@@ -1,5 +1,5 @@
-//! Whose word it is: signatures, borrowed names, invented operators, keys that were revoked, records
-//! that expired. Only the policy's root keys bind a worker to an operator.
+//! Whose word it is: signatures, borrowed names, invented operators, keys that were revoked,
+//! records that expired. Only the policy's root keys bind a worker to an operator.
 
 use super::super::fleet::*;
 use super::{fleet, refused_for};
