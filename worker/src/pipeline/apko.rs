@@ -14,9 +14,10 @@ mod inputs;
 
 use super::{
     Workshop,
-    attempt::{Answer, Attempt, Built},
+    attempt::{Answer, Attempt, Built, FoundFlag},
     clues::Clues,
     hints::{self, Allowed},
+    keep::{self, BuiltFiles},
     progress::Progress,
     published::Fetched,
 };
@@ -25,7 +26,7 @@ use build::Job;
 use inputs::{configuration, gather};
 use rebuild::{
     apko::Behaviour,
-    compare::{Options, Searched, compare},
+    compare::{Comparison, Options, Searched, compare},
 };
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -98,20 +99,10 @@ async fn fill(
     attempt.materials.sort();
     attempt.materials.dedup();
     attempt.index_part = Some(made.index_part);
-    // As the judge has it: what was found by search is reproduced, at a level of its own.
-    let searched = attempt.searched.iter();
-    let searched = searched
-        .map(|found| Searched { flag: found.flag.clone(), value: found.value.clone() })
-        .collect();
-    let comparing = Options { searched, ..Options::default() };
-    let (image, files) = (published.image.clone(), made.files.clone());
-    let comparing = tokio::task::spawn_blocking(move || compare(&image, &files, &comparing)).await;
-    let comparison = comparing.map_err(|e| Answer::Operational(e.to_string()))?;
-    let comparison = comparison.map_err(|error| answers::of_comparison(&error))?;
+    let comparison = compared(published, made.files.clone(), &attempt.searched).await?;
     attempt.spent.compare = started.elapsed().as_secs_f64();
-    if let Some(keep) = keep {
-        super::keep::layout(keep, &published.image.subject, &made.files)
-            .map_err(Answer::Operational)?;
+    if let Some(folder) = keep {
+        keep::layout(folder, &published.image.subject, &made.files).map_err(Answer::Operational)?;
     }
     let built = Box::new(Built { image: made.image, comparison });
     let gaps = if built.level().is_reproduced() {
@@ -132,6 +123,24 @@ async fn fill(
     }
     attempt.answer = Answer::Built(built);
     Ok(())
+}
+
+/// The published image and what was made, difference by difference.
+async fn compared(
+    published: &Fetched,
+    files: BuiltFiles,
+    searched: &[FoundFlag],
+) -> Result<Comparison, Answer> {
+    // As the judge has it: what was found by search is reproduced, at a level of its own.
+    let searched = searched
+        .iter()
+        .map(|found| Searched { flag: found.flag.clone(), value: found.value.clone() })
+        .collect();
+    let options = Options { searched, ..Options::default() };
+    let image = published.image.clone();
+    let comparing = tokio::task::spawn_blocking(move || compare(&image, &files, &options)).await;
+    let compared = comparing.map_err(|e| Answer::Operational(e.to_string()))?;
+    compared.map_err(|error| answers::of_comparison(&error))
 }
 
 /// A panic of the build; one for want of threads is about this machine alone.
