@@ -108,7 +108,8 @@ impl Running {
     async fn submit(&self, image: &str) -> JobId {
         let reference = image.parse().unwrap();
         let tenant = Tenant("test".to_owned());
-        let image = intake::submit(&self.core, &reference, tenant, Class::Gate).await.unwrap();
+        let image =
+            intake::submit(&self.core, &reference, tenant, Class::Gate).await.unwrap().image;
         image.jobs[0].job
     }
 

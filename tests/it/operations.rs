@@ -342,6 +342,24 @@ async fn a_registry_that_limits_hides_no_tag_for_ever() {
 }
 
 #[tokio::test]
+async fn a_tag_that_is_always_refused_ends_no_watch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, repository, first, second) = published().await;
+    let running = Running::start(&folder(dir.path(), &registry.host())).await;
+    for (tag, digest) in [("a", first), ("b", first), ("c", second)] {
+        assert!(registry.store.set_tag("demo/hello", &tag.parse().unwrap(), digest));
+    }
+    let watch = watch(&repository, "*");
+    registry.fault(Fault::any("/manifests/b", What::RetryAfter(429, 1)));
+    let refused = || registry.count("HEAD", "/manifests/b");
+    while refused() < 3 && !running.submitted(&repository, &second) {
+        running.look(&watch).await;
+    }
+    assert!(running.submitted(&repository, &second), "b is skipped where a look begins with it");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn an_index_of_no_platform_is_refused_and_nothing_of_it_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let (registry, repository, ..) = published().await;

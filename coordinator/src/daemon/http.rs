@@ -11,7 +11,10 @@ use super::{
     served::{self, Turns},
 };
 use crate::journal::Kind;
-use attest::{Digest, Platform, Repository};
+use attest::{
+    Digest, Platform, Repository,
+    evidence_set::{EvidenceSet, EvidenceSetError},
+};
 use axum::{
     Router,
     extract::{Query, State},
@@ -149,7 +152,7 @@ fn evidence_about(core: &Core, asked: &Asked) -> Result<Vec<u8>, Box<Response>> 
     let answer = |status, error: &dyn std::fmt::Display| Box::new(problem(status, error));
     let failed = |error: &dyn std::fmt::Display| answer(StatusCode::SERVICE_UNAVAILABLE, error);
     let jobs = core.store.jobs_of(&asked.repository, &asked.manifest).map_err(|e| failed(&e))?;
-    let mut merged: Option<attest::evidence_set::EvidenceSet> = None;
+    let mut merged: Option<EvidenceSet> = None;
     for job in jobs {
         let Some(set) = evidence::set_of(core, &job).map_err(|e| failed(&e))? else { continue };
         if asked.platform.as_ref().is_some_and(|p| *p != set.subject.platform) {
@@ -157,10 +160,12 @@ fn evidence_about(core: &Core, asked: &Asked) -> Result<Vec<u8>, Box<Response>> 
         }
         match &mut merged {
             None => merged = Some(set),
-            Some(there) => there.merge(set).map_err(|e| {
-                let why =
-                    format!("several platforms have this manifest: name one (platform=). {e}");
-                answer(StatusCode::BAD_REQUEST, &why)
+            Some(there) => there.merge(set).map_err(|error| match error {
+                EvidenceSetError::OtherSubject { .. } => {
+                    let why = "several platforms have this manifest: name one (platform=)";
+                    answer(StatusCode::BAD_REQUEST, &why)
+                }
+                other => failed(&other),
             })?,
         }
     }

@@ -87,6 +87,15 @@ pub fn network(core: &Core) -> NetworkPolicy {
     NetworkPolicy { hosts: hosts.collect() }
 }
 
+/// An image that was taken in.
+#[derive(Debug)]
+pub struct Taken {
+    /// The image, and its jobs.
+    pub image: SubmittedImage,
+    /// Those of them that can be judged at once, by the publisher's evidence alone.
+    pub due: Vec<JobId>,
+}
+
 /// Takes an image in, and gives its jobs. A registry that says "too many requests" even after the
 /// waits that it asked for is left alone by the whole fleet for a while.
 pub async fn submit(
@@ -94,7 +103,7 @@ pub async fn submit(
     reference: &ImageReference,
     tenant: Tenant,
     class: Class,
-) -> Result<SubmittedImage, IntakeError> {
+) -> Result<Taken, IntakeError> {
     let tag = match reference {
         ImageReference::Registry { target: Target::Tag(tag), .. } => Some(tag.to_string()),
         _ => None,
@@ -109,7 +118,7 @@ pub async fn submit_as(
     tag: Option<String>,
     tenant: Tenant,
     class: Class,
-) -> Result<SubmittedImage, IntakeError> {
+) -> Result<Taken, IntakeError> {
     let taken = take_in(core, reference, tag, tenant, class).await;
     if let Err(IntakeError::Image(error)) = &taken
         && let oci::Error::Unavailable { status: Some(429), retry_after, .. } = error
@@ -129,7 +138,7 @@ async fn take_in(
     tag: Option<String>,
     tenant: Tenant,
     class: Class,
-) -> Result<SubmittedImage, IntakeError> {
+) -> Result<Taken, IntakeError> {
     if matches!(reference, ImageReference::Layout { .. }) {
         return Err(IntakeError::Layout(reference.to_string()));
     }
@@ -142,22 +151,21 @@ async fn take_in(
     }
     core.loaded.policy.refuse_unsupported(Source::Registry, &repository)?;
     let discovery = discover_image(&place, &image).await?;
-    let (mut jobs, mut awaited) = (Vec::new(), Vec::new());
+    let (mut jobs, mut judged_next) = (Vec::new(), Vec::new());
     for entry in &image.entries {
         let subject = image.subject(entry);
         let set = base_set(&place, &image, &subject, &discovery).await?;
         let (job, due) = announce(core, &image, subject, set, &tenant, class).await?;
-        awaited.extend(due.then_some(job));
+        judged_next.extend(due.then_some(job));
         jobs.push(SubmittedPlatform { entry: u32::try_from(entry.position).unwrap_or(0), job });
     }
     let submitted = keep(core, &image, jobs, tag).await?;
-    await_judgements(core, &awaited).await;
     if image.index.is_some() {
         // Its platforms may have been judged in another index of the repository already.
         indexes::consider(core, &submitted.repository, &submitted.digest).await;
     }
     core.announce_change();
-    Ok(submitted)
+    Ok(Taken { image: submitted, due: judged_next })
 }
 
 /// Keeps what was submitted: the image, the way to it from its jobs, and the index as published.
@@ -282,7 +290,7 @@ async fn announce(
 
 /// Waits until jobs are judged, a little, however many there are: judging is the judge's, and once
 /// for each time that it is due.
-async fn await_judgements(core: &Core, jobs: &[JobId]) {
+pub async fn await_judgements(core: &Core, jobs: &[JobId]) {
     let mut changes = core.changed.subscribe();
     let judged = async {
         for id in jobs {

@@ -57,6 +57,9 @@ pub struct Limits {
     /// Bytes of the envelopes of all volunteers for one job: 8 MiB, a quarter of the message that
     /// carries the job's evidence.
     pub volunteer_bytes_per_job_max: u64,
+    /// The first word of an operator is heard up to this length, whatever others filled: 256 KiB, a
+    /// dissent with 800 materials.
+    pub volunteer_bytes_always: u64,
     /// Between two jobs of one tenant and class, in the order of the queue: 1 s. A tenant with a
     /// thousand jobs thus stands behind another one's first for a quarter of an hour at most.
     pub tenant_spacing_ms: u64,
@@ -102,6 +105,7 @@ impl Default for Limits {
             volunteers_per_operator_max: 8,
             volunteer_bytes_per_operator_max: 3 << 20,
             volunteer_bytes_per_job_max: 8 << 20,
+            volunteer_bytes_always: 256 << 10,
             tenant_spacing_ms: SECOND,
             scan_max: 256,
             effects_per_tick_max: 4096,

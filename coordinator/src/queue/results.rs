@@ -87,6 +87,11 @@ impl Queue {
         if bytes(&mut job.answers.iter().filter(own)) > most {
             return refuse("bytes of one operator's volunteer observations for one job", most);
         }
+        // Who has said nothing yet may be the one that dissents: others must not silence it.
+        let first = !job.answers.iter().any(|answer| own(&answer));
+        if first && new.bytes <= self.limits.volunteer_bytes_always {
+            return Ok(());
+        }
         let most = self.limits.volunteer_bytes_per_job_max;
         if bytes(&mut job.answers.iter()) > most {
             return refuse("bytes of volunteer observations for one job", most);

@@ -1,10 +1,10 @@
 //! Submit, Watch, Get, History, Evidence: what is asked about images.
 
-use super::{Core, client, quota::Submissions, store_status, watches};
+use super::{Core, client, quota::Submissions, store_status, taking_in::TakingIn, watches};
 use crate::{
     daemon::{
         evidence::{self, SubmittedImage, SubmittedPlatform, about_image},
-        intake::{self, IntakeError},
+        intake::{self, IntakeError, Taken},
         publish,
         research::{self, Table},
     },
@@ -22,10 +22,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 /// Longest time that a call is held.
@@ -34,26 +31,18 @@ const HOLD_SECONDS_MAX: u32 = 60;
 /// Between two looks at an image that a held call follows: under load everything changes often.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long a call for a submission is held: less than a call may take at all.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
-/// How long an image may take to be fetched, whoever still waits for it.
-const TAKE_IN_MAX: Duration = Duration::from_secs(600);
-/// Images that are fetched at a time; each has the evidence of one platform in memory (15 MiB).
-const TAKEN_IN_AT_A_TIME: usize = 32;
-
 /// The service.
 pub struct Images {
     core: Arc<Core>,
     submissions: Submissions,
-    taking_in: Arc<Semaphore>,
+    taking_in: TakingIn,
 }
 
 impl Images {
     /// With the configuration's quota of submissions.
     pub(super) fn new(core: Arc<Core>) -> Self {
         let submissions = Submissions::new(core.loaded.config.limits.submissions_per_minute);
-        let taking_in = Arc::new(Semaphore::new(TAKEN_IN_AT_A_TIME));
-        Self { core, submissions, taking_in }
+        Self { core, submissions, taking_in: TakingIn::default() }
     }
 
     /// One more submission of this client, if it may.
@@ -66,54 +55,21 @@ impl Images {
         })
     }
 
-    /// Takes an image in, and goes on with it where the call ends before: an image of which half the
-    /// platforms were announced is nobody's.
-    async fn take_in(
-        &self,
-        reference: ImageReference,
-        tenant: Tenant,
-        class: Class,
-    ) -> Result<SubmittedImage, Status> {
-        let Ok(place) = Arc::clone(&self.taking_in).try_acquire_owned() else {
-            let why =
-                format!("expected at most {TAKEN_IN_AT_A_TIME} images to be fetched at a time");
-            return Err(status::exhausted(why, ANSWERED_WITHIN));
-        };
-        let (core, image) = (Arc::clone(&self.core), reference.to_string());
-        let (_here, gone) = oneshot::channel::<()>();
-        let taking = tokio::spawn(async move {
-            let _place = place;
-            let taken = intake::submit(&core, &reference, tenant, class);
-            // A stop does not wait for an image for which nobody waits.
-            let forsaken = async {
-                let _ = gone.await;
-                core.stopping.cancelled().await;
-            };
-            tokio::select! {
-                taken = tokio::time::timeout(TAKE_IN_MAX, taken) => taken.ok(),
-                () = forsaken => None,
-            }
-        });
-        match tokio::time::timeout(ANSWERED_WITHIN, taking).await {
-            Ok(Ok(Some(taken))) => taken.map_err(|e| intake_status(&e)),
-            Ok(Err(ended)) => Err(status::unavailable(ended)),
-            Err(_) | Ok(Ok(None)) => Err(status::unavailable(format!(
-                "expected all of {image} within {} s, found a registry that answers slowly. The \
-                 coordinator goes on for {} minutes; submit it again then",
-                ANSWERED_WITHIN.as_secs(),
-                TAKE_IN_MAX.as_secs() / 60
-            ))),
-        }
-    }
-
     fn image(&self, repository: &Repository, digest: &Digest) -> Result<SubmittedImage, Status> {
         let about = about_image(repository, digest);
         let found = self.core.store.newest_about(Kind::EVIDENCE, &about);
-        if let Some(found) = found.map_err(|e| store_status(&e))? {
-            return serde_json::from_slice(&found.body)
-                .map_err(|e| status::unavailable(format!("record {}: {e}", found.position)));
+        let Some(found) = found.map_err(|e| store_status(&e))? else {
+            return self.platform(repository, digest);
+        };
+        let image: SubmittedImage = serde_json::from_slice(&found.body)
+            .map_err(|e| status::unavailable(format!("record {}: {e}", found.position)))?;
+        // Submitted by itself, and perhaps since then in an index, under other evidence.
+        let [platform] = image.jobs.as_slice() else { return Ok(image) };
+        let job = self.core.store.job(&platform.job).map_err(|e| store_status(&e))?;
+        match job.is_some_and(|job| job.spec.subject.digest == *digest) {
+            true => Ok(SubmittedImage { tag: image.tag, ..self.platform(repository, digest)? }),
+            false => Ok(image),
         }
-        self.platform(repository, digest)
     }
 
     /// A platform's own manifest, known by the images that it was submitted with: of each platform
@@ -325,8 +281,13 @@ impl ImageService for Images {
             .image
             .parse()
             .map_err(|e: oci::reference::ReferenceError| status::malformed(e))?;
+        let place = self.taking_in.place(&client.name).await?;
         self.count_submission(&client.name)?;
-        let image = self.take_in(reference, Tenant(client.name), class).await?;
+        let (core, tenant) = (Arc::clone(&self.core), Tenant(client.name));
+        let work = async move { intake::submit(&core, &reference, tenant, class).await };
+        let taken = place.fetch(&message.image, self.core.stopping.clone(), work).await?;
+        let Taken { image, due } = taken.map_err(|e| intake_status(&e))?;
+        intake::await_judgements(&self.core, &due).await;
         Ok(Response::new(v1::SubmitImageResponse {
             repository: image.repository.to_string(),
             digest: image.digest.to_string(),

@@ -8,6 +8,7 @@ mod admin;
 mod count;
 mod images;
 mod quota;
+mod taking_in;
 mod watches;
 mod workers;
 

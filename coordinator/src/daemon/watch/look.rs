@@ -229,11 +229,12 @@ async fn follow(core: &Arc<Core>, watch: &Watch, looked: &mut Looked) -> Result<
         looked.problem = Some(problem);
     }
     let known = known(core.store.as_ref(), &watch.repository)?;
-    let mut failures = 0;
+    let (mut failures, mut looked_at) = (0, 0);
     let mut order = from_on(&tags.tags, looked.goes_on_at.as_deref()).peekable();
     while let Some(tag) = order.next() {
         looked.goes_on_at = Some(tag.to_string());
         pace.spend(&host, 1).await?;
+        looked_at += 1;
         let before = known.get(tag.as_str());
         let step = async {
             let named = before.map(|before| before.digest);
@@ -249,6 +250,10 @@ async fn follow(core: &Arc<Core>, watch: &Watch, looked: &mut Looked) -> Result<
             continue;
         };
         if stopped.rest == Rest::Stop {
+            if looked_at == 1 {
+                // It stops where it began: one tag must not be the end of every look.
+                looked.goes_on_at = order.peek().map(ToString::to_string);
+            }
             return Err(stopped);
         }
         failures = if stopped.rest == Rest::GoOn { 0 } else { failures + 1 };

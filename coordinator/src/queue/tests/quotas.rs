@@ -151,13 +151,17 @@ fn what_nobody_asked_for_leaves_room_in_the_message_that_carries_the_evidence() 
     assert_eq!(exhausted(&refused), Some((what, HOUR)));
     assert_eq!(rig.apply(unasked(6, 4, 3 * MIB)), volunteer);
     assert_eq!(rig.apply(unasked(7, 5, 2 * MIB)), volunteer);
-    let refused = rig.apply(unasked(8, 6, 1));
+    let refused = rig.apply(unasked(8, 6, MIB));
+    assert_eq!(exhausted(&refused), Some(("bytes of volunteer observations for one job", HOUR)));
+    // What others filled silences nobody: the first short word of an operator is heard.
+    assert_eq!(rig.apply(unasked(8, 7, MIB / 4)), volunteer);
+    let refused = rig.apply(unasked(8, 8, 1));
     assert_eq!(exhausted(&refused), Some(("bytes of volunteer observations for one job", HOUR)));
     // The leased are heard, however long what they say is, and take nothing of it.
     let long = Submission { bytes: 4 * MIB, ..submission(1, &offer, output("a")) };
     assert_eq!(rig.apply(Event::Submit(long)), Reply::Filed(Filed::New(Role::Counted)));
     let bytes: Vec<u64> = rig.job(job).answers.iter().map(|answer| answer.bytes).collect();
-    assert_eq!(bytes, [2 * MIB, MIB, 3 * MIB, 2 * MIB, 0]);
+    assert_eq!(bytes, [2 * MIB, MIB, 3 * MIB, 2 * MIB, MIB / 4, 0]);
 }
 
 #[test]
