@@ -109,6 +109,15 @@ impl Running {
         all.into_iter().find(|(id, _)| *id == watch.id()).map(|(_, standing)| standing)
     }
 
+    /// Waits until everything that was submitted is judged, and is in the index.
+    async fn settled(&self) {
+        let mut changes = self.core.changes();
+        while self.core.store.totals().unfinished > 0 {
+            changes.changed().await.unwrap();
+        }
+        self.core.store.settle().await.unwrap();
+    }
+
     /// A whole table of a repository, in pages of two rows.
     fn table(&self, table: Table, repository: &Repository) -> Vec<Value> {
         let (mut rows, mut from) = (Vec::new(), Cursor::default());
@@ -198,6 +207,7 @@ async fn watched_tags_are_submitted_and_their_changes_are_history() {
     assert!(registry.store.set_tag("demo/hello", &tag, second));
     assert_eq!(running.look(&watch).await.last_error, "");
     assert!(running.submitted(&repository, &second));
+    running.settled().await;
     let history = running.table(Table::History, &repository);
     let tags: Vec<&Value> = history.iter().filter(|row| row["kind"] == "tag").collect();
     let said: Vec<&Value> = tags.iter().map(|row| &row["outcome"]).collect();
@@ -234,6 +244,7 @@ async fn a_registry_that_fails_changes_nothing_but_the_last_error() {
     let running = Running::start(&folder(dir.path(), &registry.host())).await;
     let watch = watch(&repository, "latest");
     running.look(&watch).await;
+    running.settled().await;
     let before = running.table(Table::History, &repository);
     for what in [
         What::Status(500),
