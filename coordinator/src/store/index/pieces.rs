@@ -1,7 +1,7 @@
 //! A job in its rows: one for all but very few.
 //!
 //! Invariant: rows of a job are whole pieces but the last one; what is written takes the place of
-//! all rows in which it lay before.
+//! all rows in which it lay before. It must never leave a row of an earlier, longer state behind.
 
 use super::super::rows::key;
 use super::super::tables::{Tables, Writes};

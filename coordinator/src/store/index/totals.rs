@@ -1,6 +1,7 @@
 //! Unfinished jobs, counted, as the tables have them.
 //!
-//! Invariant: a count that is not there is none; every tenant is read, however many there are.
+//! Invariant: a count that is not there is none; every tenant is read, however many there are. It must
+//! never count jobs: the index keeps the counts with each transition.
 
 use super::super::rows::{after, key, tail_number};
 use super::super::tables::Tables;

@@ -1,7 +1,7 @@
 //! Where packages are looked for, and what one is asked by.
 //!
 //! Invariant: a name or version that would change the URL it becomes part of is refused before
-//! anything is spoken to.
+//! anything is spoken to. It must never open a package: that is for who verifies it.
 
 use super::super::{ContentStore, Material, MaterialError, Origins, Places, keys::Keys};
 use rebuild::apk::package::Package;
