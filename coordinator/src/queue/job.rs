@@ -11,7 +11,6 @@ pub use fold::{ANSWERS_MAX, FoldError};
 use super::model::{Class, JobSpec, Millis, Tenant};
 use super::transition::{Answer, Grant, ParkReason, Role};
 use attest::id::{Attempt, Fence, JobId, ObservationId, OperatorId};
-use serde::{Deserialize, Serialize};
 
 /// Times that a missing input is waited for: after 1 h, 6 h and 24 h.
 pub const DEFERRALS_MS: [u64; 3] = [3_600_000, 6 * 3_600_000, 24 * 3_600_000];
@@ -20,8 +19,7 @@ pub const DEFERRALS_MS: [u64; 3] = [3_600_000, 6 * 3_600_000, 24 * 3_600_000];
 const FRUITLESS_MAX: u32 = 2;
 
 /// Where a job is on its way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// To be done.
     Open,
@@ -45,8 +43,7 @@ pub enum Phase {
 }
 
 /// One of the wanted observations.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slot {
     /// Nobody has it.
     Open,
@@ -95,7 +92,7 @@ impl Slot {
 }
 
 /// A job, as the fold of its transitions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// What is to be done.
     pub spec: JobSpec,
@@ -133,10 +130,8 @@ pub struct Job {
     /// and when.
     pub skips: Vec<(OperatorId, Millis)>,
     /// How many of the tries of this attempt each operator used up.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fruitless: Vec<(OperatorId, u32)>,
     /// Who asked for the recheck that it is in, or was in last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asker: Option<Tenant>,
 }
 

@@ -177,7 +177,7 @@ impl<S: Store> At<'_, S> {
         let start = JournalPosition(0);
         let rows = self.0.history_of(&subject.repository, Some(&subject.digest), start, 1000);
         let all = self.0.history_of(&subject.repository, None, start, 1000).unwrap();
-        let mut out = serde_json::to_vec(&state).unwrap();
+        let mut out = format!("{state:?}").into_bytes();
         for row in rows.unwrap().into_iter().chain(all).chain(self.0.export(start, 1000).unwrap()) {
             out.extend(row.encode());
         }

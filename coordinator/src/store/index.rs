@@ -28,7 +28,7 @@ use std::{
 };
 use totals::read_totals;
 
-/// Jobs that are remembered as they were folded last, of 4 KiB each at most: 16 MiB of rows.
+/// Jobs that are remembered as they were folded last, of 2 KiB each at most: 8 MiB of rows.
 const RECENT_MAX: usize = 4096;
 
 /// The index over a journal.

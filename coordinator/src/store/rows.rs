@@ -3,7 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `m` | how far the journal was followed (JSON [`Reached`]) |
-//! | `j` job piece | the job's state (JSON), in pieces of 64,000 bytes |
+//! | `j` job piece | the job's state ([`job::encode`]), in pieces of 64,000 bytes |
 //! | `w` route rank job, `d` moment job, `a` job | where unfinished jobs lie |
 //! | `r` position | a row of history, at most 512 bytes (see [`HistoryRow::encode`]) |
 //! | `h` repository digest position, `g` repository position | nothing: history |
@@ -19,6 +19,9 @@
 //! Invariant: a row follows from journal records only, so an index that is made again is the same,
 //! byte for byte. No observation takes more than [`ROW_BYTES_MAX`].
 
+mod bytes;
+pub(super) mod job;
+
 use crate::journal::Kind;
 use crate::queue::{Answer, Millis, Role, Route, Said};
 use attest::{
@@ -26,10 +29,11 @@ use attest::{
     id::{Attempt, Fence, JobId, JournalPosition, LeaseId, ObservationId, OperatorId, WorkerId},
     time::Timestamp,
 };
+use bytes::{Reader, Writer};
 use serde::{Deserialize, Serialize};
 
 /// The layout of the rows; an index with another one is made again.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 /// Longest row of history: sled was measured with rows of up to 512 bytes.
 pub const ROW_BYTES_MAX: usize = 512;
 /// Longest class or outcome that a row holds; the envelope has all of it.
@@ -129,19 +133,18 @@ impl HistoryRow {
         Self { position, time, job, attempt: answer.attempt, event }
     }
 
-    /// The row's bytes: a tag, then the fields; texts have a length of one byte before them.
+    /// The row's bytes: a code for what it is, then the fields.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(320);
-        let tag = match self.event {
+        let mut out = Writer(Vec::with_capacity(320));
+        out.code(match self.event {
             HistoryEvent::Observation { .. } => 1,
             HistoryEvent::Verdict { outcome: Some(_) } => 2,
             HistoryEvent::Verdict { outcome: None } => 3,
-        };
-        out.push(tag);
-        out.extend(self.position.0.to_be_bytes());
-        out.extend(self.time.unix().to_be_bytes());
-        out.extend(self.job.0.raw());
-        out.extend(self.attempt.0.to_be_bytes());
+        });
+        out.number(self.position.0);
+        out.raw(&self.time.unix().to_be_bytes());
+        out.raw(self.job.0.raw());
+        out.number(self.attempt.0);
         match &self.event {
             HistoryEvent::Observation {
                 observation,
@@ -155,47 +158,43 @@ impl HistoryRow {
                 manifest,
                 duration_ms,
             } => {
-                out.extend(observation.0.raw());
-                text(&mut out, operator.as_str());
-                out.extend(worker.0.raw());
-                out.extend(lease.0);
-                out.extend(fence.0.to_be_bytes());
-                out.push(*role as u8);
-                text(&mut out, outcome);
-                text(&mut out, cut(class));
-                out.push(u8::from(manifest.is_some()));
-                out.extend(manifest.iter().flat_map(Digest::raw));
-                out.extend(duration_ms.to_be_bytes());
+                out.raw(observation.0.raw());
+                out.text(cut(operator.as_str()));
+                out.raw(worker.0.raw());
+                out.raw(&lease.0);
+                out.number(fence.0);
+                out.code(*role as u8);
+                out.text(cut(outcome));
+                out.text(cut(class));
+                out.maybe(*manifest, |out, manifest| out.raw(manifest.raw()));
+                out.number(*duration_ms);
             }
-            HistoryEvent::Verdict { outcome: Some(outcome) } => text(&mut out, cut(outcome)),
+            HistoryEvent::Verdict { outcome: Some(outcome) } => out.text(cut(outcome)),
             HistoryEvent::Verdict { outcome: None } => {}
         }
-        debug_assert!(out.len() <= ROW_BYTES_MAX);
-        out
+        debug_assert!(out.0.len() <= ROW_BYTES_MAX);
+        out.0
     }
 
     /// Reads a row; none if it is not one.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut at = Cursor(bytes);
-        let [tag] = at.take()?;
+        let mut at = Reader(bytes);
+        let code = at.code()?;
         let position = JournalPosition(at.number()?);
         let time = Timestamp::from_unix(i64::from_be_bytes(at.take()?)).ok()?;
         let job = JobId(at.digest()?);
         let attempt = Attempt(at.number()?);
-        let event = match tag {
+        let event = match code {
             1 => HistoryEvent::Observation {
                 observation: ObservationId(at.digest()?),
                 operator: at.text()?.parse().ok()?,
                 worker: WorkerId(at.digest()?),
                 lease: LeaseId(at.take()?),
                 fence: Fence(at.number()?),
-                role: role(at.take::<1>()?[0])?,
+                role: role(at.code()?)?,
                 outcome: at.text()?,
                 class: at.text()?,
-                manifest: match at.take::<1>()?[0] {
-                    0 => None,
-                    _ => Some(at.digest()?),
-                },
+                manifest: at.maybe(Reader::digest)?,
                 duration_ms: at.number()?,
             },
             2 => HistoryEvent::Verdict { outcome: Some(at.text()?) },
@@ -217,37 +216,6 @@ fn cut(text: &str) -> &str {
         end -= 1;
     }
     &text[..end]
-}
-
-fn text(out: &mut Vec<u8>, text: &str) {
-    let text = cut(text);
-    out.push(text.len() as u8);
-    out.extend(text.as_bytes());
-}
-
-struct Cursor<'a>(&'a [u8]);
-
-impl Cursor<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        self.take().map(u64::from_be_bytes)
-    }
-
-    fn digest(&mut self) -> Option<Digest> {
-        self.take().map(Digest::from_raw)
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let [length] = self.take()?;
-        let (head, rest) = self.0.split_at_checked(length as usize)?;
-        self.0 = rest;
-        String::from_utf8(head.to_vec()).ok()
-    }
 }
 
 /// A key: its table's letter and its parts.

@@ -224,8 +224,6 @@ fn recheck_after_recheck_never_fills_a_job_up() {
     }
     let state = rig.job(job);
     assert!(state.answers.len() <= job::ANSWERS_MAX / 2, "{}", state.answers.len());
-    let json = serde_json::to_vec(&state).unwrap();
-    assert!(json.len() < 100_000, "{} bytes in one row of the index", json.len());
 }
 
 #[test]

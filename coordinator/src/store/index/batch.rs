@@ -5,7 +5,7 @@
 
 use super::super::publication::Pushed;
 use super::super::rows::{
-    HistoryEvent, HistoryRow, Reached, key, kind_key, repository_key, tail_number,
+    HistoryEvent, HistoryRow, Reached, job, key, kind_key, repository_key, tail_number,
 };
 use super::super::tables::{Tables, Writes};
 use super::{
@@ -16,11 +16,11 @@ use super::{
 };
 use crate::journal::{Kind, Stored};
 use crate::queue::{Change, Job, Millis, Place, Tenant, Totals, Transition};
-use attest::id::JobId;
+use attest::{Subject, id::JobId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest job that is remembered as it was folded last, in bytes of its row.
-const RECENT_BYTES_MAX: usize = 4096;
+const RECENT_BYTES_MAX: usize = 2048;
 
 /// Writes of a batch that is being followed, over the tables.
 pub(super) struct Batch<'a, T: Tables> {
@@ -76,11 +76,12 @@ impl<'a, T: Tables> Batch<'a, T> {
         };
         if let Some(known) = &known {
             self.places.entry(step.job).or_insert_with(|| known.place());
+            self.tenants.insert(known.payer().clone());
         }
-        let job = Job::fold(known.clone(), &step).map_err(doubt)?;
-        self.totals.count(known.as_ref(), Some(&job));
-        let payers = known.iter().chain(std::iter::once(&job)).map(Job::payer);
-        self.tenants.extend(payers.cloned());
+        self.totals.count(known.as_ref(), None);
+        let job = Job::fold(known, &step).map_err(doubt)?;
+        self.totals.count(None, Some(&job));
+        self.tenants.insert(job.payer().clone());
         let about = before.filter(|before| before.about == step.job.0);
         self.details(record, about, &step, &job)?;
         self.jobs.insert(step.job, job);
@@ -112,15 +113,16 @@ impl<'a, T: Tables> Batch<'a, T> {
             return Ok(());
         }
         let id = JobId(record.about);
-        let job = match self.jobs.get(&id) {
-            Some(job) => Some(job.clone()),
-            None => self.index.kept(&id)?.map(|kept| kept.job.clone()),
+        let about = |job: &Job| (job.spec.subject.clone(), job.attempt);
+        let known = match self.jobs.get(&id) {
+            Some(job) => Some(about(job)),
+            None => self.index.kept(&id)?.map(|kept| about(&kept.job)),
         };
         // Nothing says what a verdict on an unknown job is about.
-        let Some(job) = job else { return Ok(()) };
+        let Some((subject, attempt)) = known else { return Ok(()) };
         let event = HistoryEvent::Verdict { outcome: None };
-        let (position, time, attempt) = (record.position, record.time, job.attempt);
-        self.history(&job, &HistoryRow { position, time, job: id, attempt, event });
+        let (position, time) = (record.position, record.time);
+        self.history(&subject, &HistoryRow { position, time, job: id, attempt, event });
         Ok(())
     }
 
@@ -151,7 +153,7 @@ impl<'a, T: Tables> Batch<'a, T> {
                 })?;
                 let at = envelope.position;
                 self.put(key(b'o', &[answer.observation.0.raw()]), at.0.to_be_bytes().to_vec());
-                self.history(job, &HistoryRow::observed(at, envelope.time, step.job, answer));
+                self.history(subject, &HistoryRow::observed(at, envelope.time, step.job, answer));
             }
             Change::Judged { outcome } => {
                 let at = of_kind(Kind::VERDICT).unwrap_or(record);
@@ -159,19 +161,18 @@ impl<'a, T: Tables> Batch<'a, T> {
                 let (time, attempt) = (at.time, job.attempt);
                 let position = at.position;
                 let row = HistoryRow { position, time, job: step.job, attempt, event };
-                self.history(job, &row);
+                self.history(subject, &row);
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn history(&mut self, job: &Job, row: &HistoryRow) {
+    fn history(&mut self, subject: &Subject, row: &HistoryRow) {
         let at = row.position.0.to_be_bytes();
-        let repository = repository_key(&job.spec.subject.repository);
-        let digest = job.spec.subject.digest;
+        let repository = repository_key(&subject.repository);
         self.put(key(b'r', &[&at]), row.encode());
-        self.put(key(b'h', &[&repository, digest.raw(), &at]), Vec::new());
+        self.put(key(b'h', &[&repository, subject.digest.raw(), &at]), Vec::new());
         self.put(key(b'g', &[&repository, &at]), Vec::new());
     }
 
@@ -190,7 +191,7 @@ impl<'a, T: Tables> Batch<'a, T> {
             if let Some(new) = row(job.place()) {
                 self.put(new, Vec::new());
             }
-            let bytes = serde_json::to_vec(&job).map_err(doubt)?;
+            let bytes = job::encode(&job);
             let before = self.pieces.get(&id).copied().unwrap_or_default();
             let pieces = write_pieces(&mut self.writes, &id, &bytes, before)?;
             kept.push((id, (bytes.len() <= RECENT_BYTES_MAX).then_some(Kept { job, pieces })));

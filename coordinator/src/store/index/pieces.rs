@@ -3,7 +3,7 @@
 //! Invariant: rows of a job are whole pieces but the last one; what is written takes the place of
 //! all rows in which it lay before. It must never leave a row of an earlier, longer state behind.
 
-use super::super::rows::key;
+use super::super::rows::{job, key};
 use super::super::tables::{Tables, Writes};
 use super::error::{IndexError, doubt};
 use crate::queue::Job;
@@ -22,7 +22,8 @@ pub(super) struct Kept {
 /// The job as its rows say.
 pub(super) fn read_job<T: Tables>(tables: &T, id: &JobId) -> Result<Option<Kept>, IndexError> {
     let Some((bytes, pieces)) = read_pieces(tables, id)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(|job| Some(Kept { job, pieces })).map_err(doubt)
+    let job = job::decode(&bytes).ok_or_else(|| doubt(format!("expected the state of {id}")))?;
+    Ok(Some(Kept { job, pieces }))
 }
 
 /// A job that was checked again for years has hundreds of answers: more than one row may hold.
