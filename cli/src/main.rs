@@ -16,6 +16,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
+/// An index that is made again leaves holes of several GiB in the heap of glibc (docs/LOAD.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Does its recipe really build it? Rebuilds published container images, by independent parties.
 #[derive(Debug, Parser)]
 #[command(name = "assay", version, propagate_version = true, max_term_width = 100)]

@@ -22,6 +22,10 @@ use std::{
     time::Instant,
 };
 
+/// As in the `assay` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures the assembler.
 #[derive(Debug, Parser)]
 struct Args {
