@@ -10,6 +10,7 @@
 use super::clock::Surroundings;
 use super::engine::{Attach, Decision, Engine, Notary, Notice, nothing};
 use super::index::Index;
+use super::learning::Learning;
 use super::tables::Tables;
 use super::{Appending, Filing, Receipt, Store, StoreError};
 use crate::journal::{
@@ -43,6 +44,8 @@ pub struct Parts {
 
 /// Journal, queue and index in one process.
 pub struct Embedded<D: Disk, T: Tables> {
+    /// Ends first: it holds the index.
+    _learning: Learning,
     inner: Arc<Inner<T>>,
     journal: FileJournal<D>,
     reader: Reader<D>,
@@ -123,14 +126,16 @@ impl<D: Disk, T: Tables> Embedded<D, T> {
         let Parts { limits, notary, around, on_fatal } = parts;
         let index = Arc::new(index);
         let (engine, due) = Engine::new(index.clone(), limits, notary, &*around)?;
+        let threads = |error: std::io::Error| StoreError::Threads(error.to_string());
+        let learning = Learning::start(index.clone()).map_err(threads)?;
         let notices = broadcast::Sender::new(NOTICES_MAX);
         let engine = Mutex::new(Locked { engine, epoch: 0 });
         let inner = Arc::new(Inner { engine, index, around, notices });
         inner.say(due);
         let reader = log.reader();
-        let journal = FileJournal::start(log, IndexFollower(inner.clone()), on_fatal)
-            .map_err(|error| StoreError::Threads(error.to_string()))?;
-        Ok(Self { inner, journal, reader })
+        let journal =
+            FileJournal::start(log, IndexFollower(inner.clone()), on_fatal).map_err(threads)?;
+        Ok(Self { _learning: learning, inner, journal, reader })
     }
 
     /// Reads the journal.

@@ -6,6 +6,7 @@
 
 mod batch;
 mod error;
+mod known;
 mod pieces;
 mod places;
 mod questions;
@@ -21,6 +22,7 @@ use crate::queue::{Millis, Totals};
 use attest::{Digest, id::JobId};
 use batch::Batch;
 use error::doubt;
+use known::Known;
 use pieces::{Kept, read_job};
 use std::{
     collections::HashMap,
@@ -38,6 +40,8 @@ pub struct Index<T: Tables> {
     state: Mutex<State>,
     /// Jobs of the newest batches as their rows say: a job's next transition comes soon.
     recent: Mutex<HashMap<JobId, Arc<Kept>>>,
+    /// Jobs that are not in the tables need not be looked for.
+    known: Known,
 }
 
 #[derive(Debug, Clone)]
@@ -69,8 +73,8 @@ impl<T: Tables> Index<T> {
             )));
         }
         let totals = read_totals(&tables)?;
-        let recent = Mutex::default();
-        Ok(Self { tables, state: Mutex::new(State { reached, totals }), recent })
+        let (recent, known) = (Mutex::default(), Known::new(reached.next == 0));
+        Ok(Self { tables, state: Mutex::new(State { reached, totals }), recent, known })
     }
 
     /// How far it followed.
@@ -110,7 +114,10 @@ impl<T: Tables> Index<T> {
         }
         reached.chain = last.chain;
         let kept = batch.finish(&reached)?;
-        self.tables.commit(&batch.writes)?;
+        for (id, _) in &kept {
+            self.known.add(id);
+        }
+        self.tables.commit_all(batch.writes)?;
         *state = State { reached, totals: batch.totals };
         self.remember(kept);
         Ok(())
@@ -140,6 +147,7 @@ impl<T: Tables> Index<T> {
         let recent = self.recent().get(id).cloned();
         match recent {
             Some(kept) => Ok(Some(kept)),
+            None if !self.known.may_have(id) => Ok(None),
             None => Ok(read_job(&self.tables, id)?.map(Arc::new)),
         }
     }

@@ -36,6 +36,7 @@ mod embedded;
 mod engine;
 mod files;
 mod index;
+mod learning;
 mod mark;
 mod publication;
 mod rows;
@@ -86,8 +87,8 @@ pub enum StoreError {
     /// [`Store::complete`].
     #[error("expected a record of another kind than observation or queue transition")]
     NotForAppend,
-    /// The threads of the journal could not be started.
-    #[error("could not start the journal's threads: {0}")]
+    /// The threads of the store could not be started.
+    #[error("could not start the threads of the store: {0}")]
     Threads(String),
 }
 

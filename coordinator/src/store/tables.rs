@@ -44,6 +44,10 @@ pub trait Tables: Send + Sync + 'static {
     fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, TableError>;
     /// Writes all of it or nothing.
     fn commit(&self, writes: &Writes) -> Result<(), TableError>;
+    /// The same with rows that nobody needs any more.
+    fn commit_all(&self, writes: Writes) -> Result<(), TableError> {
+        self.commit(&writes)
+    }
 }
 
 /// Tables in memory.

@@ -208,6 +208,10 @@ impl<T: Tables> Tables for WriteBehind<T> {
     }
 
     fn commit(&self, writes: &Writes) -> Result<(), TableError> {
+        self.commit_all(writes.clone())
+    }
+
+    fn commit_all(&self, writes: Writes) -> Result<(), TableError> {
         let mut memory = self.inner.lock();
         while memory.is_full(SEALS_MAX) && memory.failed.is_none() {
             memory = self.inner.went.wait(memory).unwrap_or_else(PoisonError::into_inner);
@@ -218,7 +222,7 @@ impl<T: Tables> Tables for WriteBehind<T> {
         let value_bytes = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
         memory.bytes +=
             writes.iter().map(|(key, value)| key.len() + value_bytes(value)).sum::<usize>();
-        memory.open.extend(writes.iter().map(|(key, value)| (key.clone(), value.clone())));
+        memory.open.extend(writes);
         drop(memory);
         self.inner.came.notify_all();
         Ok(())

@@ -4,7 +4,12 @@ use super::pieces::{PIECE_BYTES, read_pieces, write_pieces};
 use super::*;
 use crate::journal::{Group, Kind, Log, MemoryDisk, NewRecord, Options};
 use crate::queue::{Change, Class, Route, Tenant, Transition};
-use crate::store::{MemoryTables, SledTables, contract::spec, rows::key, tables::Writes};
+use crate::store::{
+    MemoryTables, SledTables,
+    contract::spec,
+    rows::key,
+    tables::{Row, Rows, TableError, Writes},
+};
 use attest::id::{JournalPosition, LeaseId};
 
 fn open(tables: MemoryTables) -> Result<Index<MemoryTables>, IndexError> {
@@ -117,4 +122,63 @@ fn waiting_jobs_are_found_by_their_route_the_earliest_first() {
         assert!(matches!(index.waiting_routes(10), Err(IndexError::Doubt(_))));
         index.tables().commit(&Writes::from([(row, None)])).unwrap();
     }
+}
+
+/// Tables that count how often they are read.
+#[derive(Default)]
+struct Counted(MemoryTables, std::sync::atomic::AtomicUsize);
+
+impl Tables for Counted {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.get(key)
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, TableError> {
+        self.0.range(from, to, limit)
+    }
+
+    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, TableError> {
+        self.0.last(from, to)
+    }
+
+    fn commit(&self, writes: &Writes) -> Result<(), TableError> {
+        self.0.commit(writes)
+    }
+}
+
+#[test]
+fn a_job_that_is_new_is_not_looked_for_and_one_that_is_there_is_found() {
+    let (first, second) = (followed(), spec("a", 1).id);
+    let rows = first.tables().range(&[0], &[255], 10_000).unwrap();
+    let writes: Writes = rows.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    // Of 2,500 jobs, on three pages, the tables have this one's state.
+    let image = |n: u32| {
+        let id = Digest::of(&n.to_be_bytes());
+        (key(b'i', &[&[9; 16], Digest::of(b"m").raw(), id.raw()]), Some(Vec::new()))
+    };
+    let tables = Counted::default();
+    tables.commit(&writes).unwrap();
+    tables.commit(&(0..2500).map(image).collect()).unwrap();
+    let index = Index::open(tables, &[7; 16], Digest::of(b"start")).unwrap();
+    let looks = |id: &JobId| {
+        let before = index.tables().1.load(std::sync::atomic::Ordering::Relaxed);
+        let found = index.job(id).unwrap().is_some();
+        (found, index.tables().1.load(std::sync::atomic::Ordering::Relaxed) - before)
+    };
+    let new = JobId(Digest::of(b"new"));
+    assert_eq!((looks(&new), looks(&second)), ((false, 1), (true, 1)), "nothing was learned yet");
+    let (mut behind, mut pages) = (None, 0);
+    loop {
+        behind = index.learn_jobs(behind.as_deref()).unwrap();
+        pages += 1;
+        if behind.is_none() {
+            break;
+        }
+        assert_eq!((looks(&new), looks(&second)), ((false, 1), (true, 1)), "not all yet");
+    }
+    assert_eq!(pages, 3);
+    assert_eq!((looks(&new), looks(&second)), ((false, 0), (true, 1)));
+    let all = (0..2500).all(|n: u32| looks(&JobId(Digest::of(&n.to_be_bytes()))) == (false, 1));
+    assert!(all, "a job of the tables is always looked for");
 }
