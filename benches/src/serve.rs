@@ -158,9 +158,12 @@ fn prepare(folder: &Path, core: &Core, jobs: u64, wanted: u32) -> Result<Vec<Pre
 
 /// Announces so that jobs always wait, and never many.
 async fn feed(core: &Arc<Core>, prepared: Vec<Prepared>, announced: &AtomicU64) -> Result<()> {
+    let wanted = prepared.first().map_or(1, |job| u64::from(job.spec.wanted));
     let mut jobs = prepared.into_iter();
     loop {
-        let waiting = core.store.totals().unfinished;
+        // What is observed and not judged yet waits for nobody.
+        let offered = core.store.tallies().get("offered").copied().unwrap_or_default();
+        let waiting = announced.load(Ordering::Relaxed).saturating_sub(offered / wanted);
         let room = usize::try_from(AHEAD.saturating_sub(waiting))?;
         let batch: Vec<Prepared> = jobs.by_ref().take(room).collect();
         if batch.is_empty() {
