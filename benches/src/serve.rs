@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Jobs that wait, at least, while the feeder works.
 const AHEAD: u64 = 1000;
+/// Jobs that are not judged, at most: offers that nobody took are counted as taken.
+const UNJUDGED_MAX: u64 = 50_000;
 
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -164,7 +166,9 @@ async fn feed(core: &Arc<Core>, prepared: Vec<Prepared>, announced: &AtomicU64) 
         // What is observed and not judged yet waits for nobody.
         let offered = core.store.tallies().get("offered").copied().unwrap_or_default();
         let waiting = announced.load(Ordering::Relaxed).saturating_sub(offered / wanted);
-        let room = usize::try_from(AHEAD.saturating_sub(waiting))?;
+        let unjudged = core.store.totals().unfinished;
+        let room = AHEAD.saturating_sub(waiting).min(UNJUDGED_MAX.saturating_sub(unjudged));
+        let room = usize::try_from(room)?;
         let batch: Vec<Prepared> = jobs.by_ref().take(room).collect();
         if batch.is_empty() {
             if jobs.len() == 0 {

@@ -225,7 +225,8 @@ impl Stage {
             store: self.bench.path("worker-store"),
             store_mib_max: 64,
             work: work.clone(),
-            memory_mib_max: 2048,
+            // The least that a worker may give, see `worker doctor`.
+            memory_mib_max: 192,
             threads: 1,
         };
         let mut command = command(self.bench.folder.path());

@@ -137,8 +137,15 @@ fn follow(
         if index.reached().next - from < OPENED_AGAIN_RECORDS {
             return Ok(index);
         }
+        tracing::info!(
+            journal.end = end.0,
+            "the index took in the journal; it is synced and opened again, which may take a minute"
+        );
         drop(index);
-        open()
+        let index = open()?;
+        // What could not be written at its end is followed now, or found out before anything rests on it.
+        catch_up(&index, reader, |at| progress(at, end))?;
+        Ok(index)
     }));
     followed.unwrap_or_else(|_| {
         Err(IndexError::Doubt("the database gave up on its files".into()).into())

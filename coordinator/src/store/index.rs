@@ -13,6 +13,8 @@ mod questions;
 mod totals;
 
 pub use error::IndexError;
+#[cfg(test)]
+pub(super) use pieces::PIECE_BYTES;
 pub use questions::PAGE_MAX;
 
 use super::rows::{Reached, SCHEMA};

@@ -1,7 +1,7 @@
 //! A thread that tells a store's index which jobs it has, once, after the start.
 //!
-//! Invariant: nobody waits for it, and it is over when its [`Learning`] is: the index is not held any
-//! more. It must never change an answer.
+//! Invariant: nobody who asks waits for it, and it is over when its [`Learning`] is (a page of rows later
+//! at most): the index is not held any more. It must never change an answer.
 
 use super::index::Index;
 use super::tables::Tables;
@@ -30,9 +30,11 @@ impl Learning {
                 match index.learn_jobs(behind.as_deref()) {
                     Ok(Some(last)) => behind = Some(last),
                     Ok(None) => return,
-                    // Whoever asks for a job hears of it.
                     Err(error) => {
-                        tracing::debug!(%error, "the jobs of the index could not be learned");
+                        tracing::warn!(
+                            %error,
+                            "the jobs of the index could not be learned: every new one is looked for"
+                        );
                         return;
                     }
                 }

@@ -56,7 +56,7 @@ pub use files::{
 };
 pub use index::{Index, IndexError, PAGE_MAX};
 pub use publication::Pushed;
-pub use rows::{HistoryEvent, HistoryRow, ROW_BYTES_MAX, Reached};
+pub use rows::{HistoryEvent, HistoryRow, ROW_BYTES_MAX, Reached, SCHEMA};
 pub use sled::SledTables;
 pub use tables::{MemoryTables, Row, Rows, TableError, Tables, Writes};
 pub use write_behind::WriteBehind;

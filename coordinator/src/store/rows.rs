@@ -14,10 +14,11 @@
 //! | `t` tenant, `c` class | how many unfinished jobs |
 //! | `u` about | position of the newest publication, while it is not where it goes |
 //!
-//! Numbers are big-endian, so that keys sort; a repository and a route are the first half of a
+//! Numbers in keys, and positions, are big-endian, so that keys sort; a repository and a route are the first half of a
 //! SHA-256.
 //! Invariant: a row follows from journal records only, so an index that is made again is the same,
-//! byte for byte. No observation takes more than [`ROW_BYTES_MAX`].
+//! byte for byte. No observation takes more than [`ROW_BYTES_MAX`]. A row must never hold what the journal
+//! lacks.
 
 mod bytes;
 pub(super) mod job;

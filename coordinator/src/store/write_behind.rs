@@ -25,7 +25,7 @@ use std::{
 const WAIT: Duration = Duration::from_millis(150);
 /// Rows that are not waited with: sled lets readers wait during a commit, 50 ms for so many.
 const SEAL_ROWS: usize = 6000;
-/// Their bytes: a job of years takes 64 KB.
+/// Their bytes: a job of years takes 45 KB.
 const SEAL_BYTES: usize = 4 << 20;
 /// How far memory may be ahead, in what is sealed at a time: a commit waits then.
 const SEALS_MAX: usize = 3;

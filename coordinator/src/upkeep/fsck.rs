@@ -8,7 +8,7 @@
 use super::{UpkeepError, journal_disk};
 use crate::{
     journal::{Examined, JournalError, Stored, examine, frame::chain_start, lock},
-    store::{INDEX_FOLDER, Index, IndexError, Reached, SledTables, Tables},
+    store::{INDEX_FOLDER, Index, IndexError, Reached, SCHEMA, SledTables, Tables},
 };
 use attest::{Digest, id::JournalPosition};
 use serde::Serialize;
@@ -202,7 +202,12 @@ fn store(error: IndexError) -> UpkeepError {
 
 fn held_against(tables: &SledTables, mut remake: Remake, found: &Examined) -> IndexReport {
     let doubt = |why: String| IndexReport::Doubt { why };
-    let Reached { next, chain, journal, .. } = remake.reached.clone();
+    let Reached { schema, next, chain, journal, .. } = remake.reached.clone();
+    if schema != SCHEMA {
+        return doubt(format!(
+            "expected layout {SCHEMA}, found layout {schema} of another version"
+        ));
+    }
     if found.journal.map(hex::encode) != Some(journal) {
         return doubt("it belongs to another journal".into());
     }

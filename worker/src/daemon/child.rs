@@ -229,6 +229,8 @@ fn start(launcher: &Launcher, order: &Order) -> std::io::Result<Child> {
         .args(&launcher.arguments)
         .current_dir(&order.work)
         .env("TMPDIR", &order.work)
+        // The allocator of this program would take 1 GiB of address space at a time, which counts.
+        .env("MIMALLOC_ARENA_RESERVE", "64M")
         .env(cage::MARK, &order.work)
         .env(PARENT, std::process::id().to_string())
         .stdin(Stdio::piped())

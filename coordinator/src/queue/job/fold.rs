@@ -14,7 +14,7 @@ use attest::id::{Attempt, Fence, JobId, OperatorId};
 /// Most observations that are kept for one job: 3 attempts of at most 34 slots, and volunteers.
 pub const ANSWERS_MAX: usize = 256;
 /// Answers of earlier attempts that stay in the state when a job is rechecked or unparked, the
-/// newest: the state is one row of the index (about 170 bytes an answer, 100 KB a row). The others
+/// newest: the state is one row of the index (about 170 bytes an answer, 64 KB a row). The others
 /// lie in the journal, and are shown to every judge.
 const ANSWERS_KEPT: usize = 64;
 /// Skips that are remembered in an attempt, the newest.

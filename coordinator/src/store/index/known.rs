@@ -2,11 +2,15 @@
 //!
 //! Every job that is announced is looked for first, and nearly always it is new. sled lets readers wait
 //! while it commits, 50 ms and more, and whoever decides lets all others wait.
-//! Invariant: a job that the tables have is never said to be absent; one that they lack may be said to
+//! Invariant: a job that the tables have is never said to be absent (it has a row of its image, written
+//! with its first state); one that they lack may be said to
 //! be there, and is looked for. Before all jobs of an index that was opened were learned, all may be
 //! there. It must never answer anything but where to look.
 
-use super::{Index, error::IndexError};
+use super::{
+    Index,
+    error::{IndexError, doubt},
+};
 use crate::store::{
     rows::{after, key, tail_digest},
     tables::Tables,
@@ -16,6 +20,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bits, a power of two: of a million jobs one in 6,000 is looked for in vain, of ten million one in 4.
 const BITS: usize = 1 << 25;
+/// A letter, a repository, a digest, a job.
+const IMAGE_ROW_BYTES: usize = 1 + 16 + 32 + 32;
 /// Jobs that are learned at a time.
 const PAGE: usize = 1000;
 
@@ -69,8 +75,9 @@ impl<T: Tables> Index<T> {
     pub(crate) fn learn_jobs(&self, behind: Option<&[u8]>) -> Result<Option<Vec<u8>>, IndexError> {
         let start = behind.map_or(key(b'i', &[]), |row| [row, &[0]].concat());
         let rows = self.tables.range(&start, &after(b"i"), PAGE)?;
-        for id in rows.iter().filter_map(|(key, _)| tail_digest(key)) {
-            self.known.add(&JobId(id));
+        for (key, _) in &rows {
+            let id = tail_digest(key).filter(|_| key.len() == IMAGE_ROW_BYTES);
+            self.known.add(&JobId(id.ok_or_else(|| doubt("expected a job of an image"))?));
         }
         match rows.last() {
             Some((key, _)) if rows.len() == PAGE => Ok(Some(key.clone())),

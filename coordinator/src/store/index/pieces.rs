@@ -10,7 +10,7 @@ use crate::queue::Job;
 use attest::id::JobId;
 
 /// Bytes of a job in one row: sled keeps rows of up to 100 KB well.
-pub(super) const PIECE_BYTES: usize = 64_000;
+pub(in crate::store) const PIECE_BYTES: usize = 64_000;
 
 /// A job, and in how many rows it lies.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     queue::{Role, job::ANSWERS_MAX},
-    store::tables::ROW_BYTES_MAX,
+    store::index::PIECE_BYTES,
 };
 use attest::{Digest, Repository, id::OperatorId};
 use proptest::{collection::vec, option, prelude::*, strategy::ValueTree};
@@ -173,5 +173,18 @@ fn a_job_that_was_rechecked_for_years_fits_in_one_row() {
     };
     job.answers = vec![answer; ANSWERS_MAX];
     let bytes = encode(&job).len();
-    assert!(bytes < ROW_BYTES_MAX, "{bytes} bytes in one row of the index");
+    assert!(bytes < PIECE_BYTES, "{bytes} bytes in one row of the index");
+}
+
+#[test]
+fn codes_stay_what_they_are() {
+    for (code, kind) in (0u8..).zip(Class::ALL) {
+        assert_eq!((kind as u8, class(code)), (code, Some(kind)));
+    }
+    for (code, kind) in
+        (0u8..).zip([Role::Counted, Role::Noted, Role::Volunteer, Role::Equivocation])
+    {
+        assert_eq!((kind as u8, role(code)), (code, Some(kind)));
+    }
+    assert_eq!((class(5), role(4)), (None, None));
 }
