@@ -33,7 +33,7 @@ const FRESH_FOLDER: &str = "index.new";
 /// An index that took in so many records at once is opened again before it is used: sled notes where
 /// its pages lie only when it is opened, and reads all that was written since at the next start. Of
 /// a million observations that was 6.9 GB.
-const OPENED_AGAIN_RECORDS: u64 = 50_000;
+const OPENED_AGAIN_RECORDS: u64 = if cfg!(test) { 20 } else { 50_000 };
 
 /// A store on files.
 pub type FileStore = Embedded<RealDisk, WriteBehind<SledTables>>;
