@@ -5,7 +5,8 @@
 //! works, so one sync serves everybody who decided meanwhile.
 //!
 //! Invariant: no answer before the journal and the index have everything that it rests on, also
-//! what others decided just before. When an append is refused, the queue is made again from disk.
+//! what others decided just before. When an append is refused, the queue is made again from disk; if
+//! that cannot be, the process ends.
 
 use super::clock::Surroundings;
 use super::engine::{Attach, Decision, Engine, Notary, Notice, nothing};
@@ -20,7 +21,7 @@ use crate::journal::{
 use crate::queue::{Event, Figures, Filed, Job, Limits, Millis, Queue, Refusal, Reply, Submission};
 use attest::id::{JobId, JournalPosition, WorkerId};
 use futures::future::BoxFuture;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::broadcast;
 
 /// Notices that a slow listener may lag behind; then it asks [`Store::due`].
@@ -56,6 +57,8 @@ struct Inner<T: Tables> {
     index: Arc<Index<T>>,
     around: Arc<dyn Surroundings>,
     notices: broadcast::Sender<Notice>,
+    /// Why nothing can be decided any more.
+    lost: OnceLock<String>,
 }
 
 struct Locked<T: Tables> {
@@ -81,6 +84,9 @@ struct IndexFollower<T: Tables>(Arc<Inner<T>>);
 
 impl<T: Tables> Follower for IndexFollower<T> {
     fn durable(&mut self, records: &[Stored]) -> Result<(), String> {
+        if let Some(why) = self.0.lost.get() {
+            return Err(why.clone());
+        }
         self.0.index.follow(records).map_err(|error| error.to_string())?;
         let notices = self.0.lock().engine.settled(records);
         self.0.say(notices);
@@ -130,7 +136,7 @@ impl<D: Disk, T: Tables> Embedded<D, T> {
         let learning = Learning::start(index.clone()).map_err(threads)?;
         let notices = broadcast::Sender::new(NOTICES_MAX);
         let engine = Mutex::new(Locked { engine, epoch: 0 });
-        let inner = Arc::new(Inner { engine, index, around, notices });
+        let inner = Arc::new(Inner { engine, index, around, notices, lost: OnceLock::new() });
         inner.say(due);
         let reader = log.reader();
         let journal =
@@ -169,11 +175,24 @@ impl<D: Disk, T: Tables> Embedded<D, T> {
         let mut locked = self.inner.lock();
         let epoch = self.journal.epoch();
         if locked.epoch != epoch {
-            let due = locked.engine.reload(self.inner.around.now())?;
-            locked.epoch = epoch;
-            self.inner.say(due);
+            match locked.engine.reload(self.inner.around.now()) {
+                Ok(due) => {
+                    locked.epoch = epoch;
+                    self.inner.say(due);
+                }
+                Err(error) => return Err(self.end(epoch, error)),
+            }
         }
         Ok(locked)
+    }
+
+    /// The queue cannot be made again: nothing would be decided ever after, and nothing would be
+    /// appended that ends the process. A record of nothing does.
+    fn end(&self, epoch: u64, error: super::IndexError) -> StoreError {
+        self.inner.lost.get_or_init(|| error.to_string());
+        let (records, time) = (Vec::new(), self.inner.around.wall());
+        drop(self.journal.append(Group { records, time }, epoch));
+        error.into()
     }
 
     /// Decides, and hands the records to the journal in the order of decisions.

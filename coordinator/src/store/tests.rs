@@ -2,9 +2,12 @@
 
 use super::contract::{Backend, PlainNotary, TestClock, run};
 use super::*;
-use crate::journal::{MemoryDisk, Options};
+use crate::journal::{Log, MemoryDisk, Options};
 use crate::queue::Limits;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 struct Memory(MemoryDisk);
 
@@ -179,4 +182,69 @@ fn an_index_of_another_journal_or_ahead_of_it_is_made_again() {
     let opened = open_at(one.path());
     assert_eq!((opened.reindexed, opened.store.end()), (None, again.end));
     assert!(all_rows(&opened.store) == expected);
+}
+
+/// Tables that fail when they are told to, as sled does after its disk was full.
+struct Failing(MemoryTables, Arc<AtomicBool>);
+
+impl Failing {
+    fn ask(&self) -> Result<&MemoryTables, TableError> {
+        match self.1.load(Ordering::Relaxed) {
+            true => Err(TableError::new("read", "no room")),
+            false => Ok(&self.0),
+        }
+    }
+}
+
+impl Tables for Failing {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        self.ask()?.get(key)
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, TableError> {
+        self.ask()?.range(from, to, limit)
+    }
+
+    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, TableError> {
+        self.ask()?.last(from, to)
+    }
+
+    fn commit(&self, writes: &Writes) -> Result<(), TableError> {
+        self.ask()?.commit(writes)
+    }
+}
+
+#[test]
+fn a_queue_that_cannot_be_made_again_ends_the_process() {
+    let (log, _) = Log::open(MemoryDisk::default(), options()).unwrap();
+    let (reader, fails) = (log.reader(), Arc::new(AtomicBool::new(false)));
+    let start = reader.chain_at(JournalPosition(0)).unwrap().unwrap();
+    let tables = Failing(MemoryTables::default(), Arc::clone(&fails));
+    let index = Index::open(tables, &reader.journal(), start).unwrap();
+    let (say, heard) = std::sync::mpsc::channel();
+    let parts = Parts {
+        limits: Limits::default(),
+        notary: Arc::new(PlainNotary),
+        around: Arc::new(TestClock::default()),
+        on_fatal: Box::new(move |error| say.send(error.to_string()).unwrap()),
+    };
+    let store = Embedded::start(log, index, parts).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let event = Event::Announce {
+            spec: contract::spec("image", 2),
+            tenant: crate::queue::Tenant("ci".into()),
+            class: crate::queue::Class::Push,
+        };
+        // Longer than a group may be: the decision is taken back.
+        let long = NewRecord::new(Kind::ANNOUNCE, Digest::of(b"about"), vec![0; 4 << 20]);
+        let attach: Attach = Box::new(move |_| vec![long; 5]);
+        let refused = store.act(event, attach).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Journal(JournalError::TooLong { .. })), "{refused}");
+        fails.store(true, Ordering::Relaxed);
+        let failed = store.act(Event::Tick, nothing()).await.unwrap_err();
+        assert!(matches!(failed, StoreError::Index(_)), "{failed}");
+    });
+    let why = heard.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+    assert!(why.contains("no room"), "{why}");
 }
