@@ -5,8 +5,8 @@
 //! works, so one sync serves everybody who decided meanwhile.
 //!
 //! Invariant: no answer before the journal and the index have everything that it rests on, also
-//! what others decided just before. When an append is refused, the queue is made again from disk; if
-//! that cannot be, the process ends.
+//! what others decided just before. When an append is refused, the queue is made again from disk;
+//! where the index fails, the process ends.
 
 use super::clock::Surroundings;
 use super::engine::{Attach, Decision, Engine, Notary, Notice, nothing};
@@ -186,8 +186,8 @@ impl<D: Disk, T: Tables> Embedded<D, T> {
         Ok(locked)
     }
 
-    /// The queue cannot be made again: nothing would be decided ever after, and nothing would be
-    /// appended that ends the process. A record of nothing does.
+    /// The index cannot be read or written, so the queue knows no more what is on disk. Where all are
+    /// refused before they decide, nothing is appended that would find it out: a record of nothing is.
     fn end(&self, epoch: u64, error: super::IndexError) -> StoreError {
         self.inner.lost.get_or_init(|| error.to_string());
         let (records, time) = (Vec::new(), self.inner.around.wall());
@@ -198,8 +198,9 @@ impl<D: Disk, T: Tables> Embedded<D, T> {
     /// Decides, and hands the records to the journal in the order of decisions.
     fn decide(&self, event: Event, attach: Attach) -> Result<Decided, StoreError> {
         let mut locked = self.engine()?;
+        let decided = locked.engine.decide(event, attach, &*self.inner.around);
         let Decision { reply, records, attached, notices } =
-            locked.engine.decide(event, attach, &*self.inner.around)?;
+            decided.map_err(|error| self.end(locked.epoch, error))?;
         let time = self.inner.around.wall();
         let count = records.len();
         let ticket = self.journal.append(Group { records, time }, locked.epoch);
@@ -440,6 +441,9 @@ impl<D: Disk, T: Tables> Store for Embedded<D, T> {
 
     fn tick(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
+            if let Err(error) = self.inner.index.tables().check() {
+                return Err(self.end(self.journal.epoch(), error.into()));
+            }
             self.act(Event::Tick, nothing()).await?;
             Ok(())
         })

@@ -48,6 +48,10 @@ pub trait Tables: Send + Sync + 'static {
     fn commit_all(&self, writes: Writes) -> Result<(), TableError> {
         self.commit(&writes)
     }
+    /// An error if nothing more will be written.
+    fn check(&self) -> Result<(), TableError> {
+        Ok(())
+    }
 }
 
 /// Tables in memory.

@@ -207,6 +207,10 @@ impl<T: Tables> Tables for WriteBehind<T> {
         })
     }
 
+    fn check(&self) -> Result<(), TableError> {
+        self.inner.lock().failed.clone().map_or(Ok(()), Err)
+    }
+
     fn commit(&self, writes: &Writes) -> Result<(), TableError> {
         self.commit_all(writes.clone())
     }

@@ -139,6 +139,7 @@ fn after_a_failure_below_nothing_is_taken_and_nothing_is_forgotten() {
     tables.commit(&row(b"a")).unwrap();
     gate.began.recv().unwrap();
     tables.commit(&row(b"b")).unwrap();
+    assert!(tables.check().is_ok());
     gate.go_on.send(Err(TableError::new("write", "no room"))).unwrap();
     let mut memory = tables.inner.lock();
     while memory.failed.is_none() {
@@ -147,6 +148,7 @@ fn after_a_failure_below_nothing_is_taken_and_nothing_is_forgotten() {
     drop(memory);
     let refused = tables.commit(&row(b"c")).unwrap_err();
     assert_eq!(refused.to_string(), "the index could not write: no room");
+    assert_eq!(tables.check().unwrap_err().to_string(), refused.to_string());
     let seen = tables.range(b"a", b"z", 9).unwrap();
     assert_eq!(seen, [(b"a".to_vec(), vec![1]), (b"b".to_vec(), vec![1])]);
     assert_eq!(tables.inner.below.rows.range(b"a", b"z", 9).unwrap(), []);
