@@ -230,6 +230,8 @@ impl Stage {
             threads: 1,
         };
         let mut command = command(self.bench.folder.path());
+        // As a worker starts it.
+        command.env("MIMALLOC_ARENA_RESERVE", "64M");
         command.args(["worker", "execute"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
